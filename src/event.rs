@@ -1,0 +1,425 @@
+//! The only vocabulary that rx, service and sinks share: what was learned about a target ([`Record`]) and about
+//! the scan as a whole ([`Manifest`], [`Summary`]).
+//!
+//! Invariant: nothing here knows a frame, a socket or a file. Bytes that came from the network are
+//! [`Untrusted`] and have no `Display`: only a sink can render them, each by its own escaping rules.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use serde::Serialize;
+
+use crate::target::{Port, Protocol, Target};
+
+/// What a reply says about its target. The names are nmap's; the numbers are frozen (database columns).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum State {
+    /// Something accepts connections or answers there.
+    Open = 1,
+    /// The host answers that nothing listens there.
+    Closed = 2,
+    /// Something on the way says the probe may not pass.
+    Filtered = 3,
+    /// The host answers, which tells nothing about the port (ACK scans).
+    Unfiltered = 4,
+}
+
+impl State {
+    /// Every state, in the order of its number.
+    pub const ALL: [State; 4] = [State::Open, State::Closed, State::Filtered, State::Unfiltered];
+
+    /// The word used on the command line, in text output and in the database view.
+    pub const fn name(self) -> &'static str {
+        match self {
+            State::Open => "open",
+            State::Closed => "closed",
+            State::Filtered => "filtered",
+            State::Unfiltered => "unfiltered",
+        }
+    }
+
+    /// The frozen number, as stored in [`Record`] and in databases.
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// The state of a frozen number; `None` for a number no version has used.
+    pub fn from_number(number: u8) -> Option<State> {
+        State::ALL.into_iter().find(|state| state.number() == number)
+    }
+}
+
+/// Why a state was concluded: nmap's reason strings (`reference: nmap --reason`), with frozen numbers.
+///
+/// Unknown numbers are representable, so that a reader of a newer file does not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Reason(pub u8);
+
+impl Reason {
+    /// A SYN-ACK answered a SYN.
+    pub const SYN_ACK: Reason = Reason(1);
+    /// A RST answered.
+    pub const RESET: Reason = Reason(2);
+    /// ICMP destination unreachable, network (3/0).
+    pub const NET_UNREACH: Reason = Reason(3);
+    /// ICMP destination unreachable, host (3/1); ICMPv6 address unreachable (1/3).
+    pub const HOST_UNREACH: Reason = Reason(4);
+    /// ICMP destination unreachable, protocol (3/2).
+    pub const PROTO_UNREACH: Reason = Reason(5);
+    /// ICMP destination unreachable, port (3/3); ICMPv6 (1/4).
+    pub const PORT_UNREACH: Reason = Reason(6);
+    /// ICMP network administratively prohibited (3/9).
+    pub const NET_PROHIBITED: Reason = Reason(7);
+    /// ICMP host administratively prohibited (3/10).
+    pub const HOST_PROHIBITED: Reason = Reason(8);
+    /// ICMP communication administratively prohibited (3/13); ICMPv6 (1/1, 1/5).
+    pub const ADMIN_PROHIBITED: Reason = Reason(9);
+    /// ICMP destination unreachable, another code.
+    pub const DEST_UNREACH: Reason = Reason(10);
+    /// ICMP time exceeded (11); ICMPv6 (3).
+    pub const TIME_EXCEEDED: Reason = Reason(11);
+    /// ICMPv6 no route (1/0).
+    pub const NO_ROUTE: Reason = Reason(12);
+    /// ICMPv6 beyond scope (1/2).
+    pub const BEYOND_SCOPE: Reason = Reason(13);
+    /// ICMPv6 reject route (1/6).
+    pub const REJECT_ROUTE: Reason = Reason(14);
+    /// ICMPv6 parameter problem (4).
+    pub const PARAM_PROBLEM: Reason = Reason(15);
+
+    /// Every reason this version writes, with its nmap name.
+    pub const ALL: &'static [(Reason, &'static str)] = &[
+        (Reason::SYN_ACK, "syn-ack"),
+        (Reason::RESET, "reset"),
+        (Reason::NET_UNREACH, "net-unreach"),
+        (Reason::HOST_UNREACH, "host-unreach"),
+        (Reason::PROTO_UNREACH, "proto-unreach"),
+        (Reason::PORT_UNREACH, "port-unreach"),
+        (Reason::NET_PROHIBITED, "net-prohibited"),
+        (Reason::HOST_PROHIBITED, "host-prohibited"),
+        (Reason::ADMIN_PROHIBITED, "admin-prohibited"),
+        (Reason::DEST_UNREACH, "dest-unreach"),
+        (Reason::TIME_EXCEEDED, "time-exceeded"),
+        (Reason::NO_ROUTE, "no-route"),
+        (Reason::BEYOND_SCOPE, "beyond-scope"),
+        (Reason::REJECT_ROUTE, "reject-route"),
+        (Reason::PARAM_PROBLEM, "param-problem"),
+    ];
+
+    /// nmap's reason string; `unknown-response` for a number this version does not know.
+    pub fn name(self) -> &'static str {
+        Reason::ALL.iter().find(|(reason, _)| *reason == self).map_or("unknown-response", |(_, name)| name)
+    }
+}
+
+/// How much of the cookie the reply proved. The false-accept bound of each grade stands in docs/architecture.md.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Proof {
+    /// Fewer than 24 secret bits were echoed.
+    Weak = 1,
+    /// 24 to 39 secret bits were echoed.
+    Medium = 2,
+    /// 40 or more secret bits were echoed.
+    Strong = 3,
+}
+
+impl Proof {
+    /// The grades, weakest first.
+    pub const ALL: [Proof; 3] = [Proof::Weak, Proof::Medium, Proof::Strong];
+
+    /// The word used in every output.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Proof::Weak => "weak",
+            Proof::Medium => "medium",
+            Proof::Strong => "strong",
+        }
+    }
+
+    /// The frozen number, as stored in databases.
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
+}
+
+/// One verdict plus its facts: what the queue and every sink carry. 64 bytes, plain data, no pointers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Record {
+    /// When the reply was received: nanoseconds since the Unix epoch, UTC, as the kernel stamped it.
+    pub time_ns: u64,
+    /// The target's address; IPv4 as `::ffff:a.b.c.d`.
+    address: [u8; 16],
+    /// Who sent the reply: the target, or the router that sent an ICMP error. IPv4 as `::ffff:a.b.c.d`.
+    responder: [u8; 16],
+    /// Round-trip time in microseconds; 0 when the layout carries no timestamp.
+    pub rtt_us: u32,
+    /// FNV-1a hash of the reply's TCP option kinds in order (a stack fingerprint); 0 without options.
+    pub options_hash: u32,
+    /// The target's port.
+    pub port: u16,
+    /// TCP window as received, not scaled.
+    pub window: u16,
+    /// TCP maximum segment size option; 0 when absent.
+    pub mss: u16,
+    /// IP identification of the reply (IPv4); 0 for IPv6.
+    pub ip_id: u16,
+    /// IANA protocol number of the probe.
+    pub protocol: Protocol,
+    /// What the reply says.
+    pub state: State,
+    /// Why.
+    pub reason: Reason,
+    /// How well the reply proved that it answers our probe.
+    pub proof: Proof,
+    /// IP time to live (hop limit) of the reply as received.
+    pub ttl: u8,
+    /// TCP window scale option, or [`Record::NO_SCALE`].
+    pub window_scale: u8,
+    /// Which pass the reply answers, from 0.
+    pub pass: u8,
+    /// Room for later facts; 0 in this version.
+    pub flags: u8,
+}
+
+const _: () = assert!(size_of::<Record>() == 64, "a record is one cache line: 8+16+16+4+4+5*... fields");
+
+impl Record {
+    /// The value of [`Record::window_scale`] when the option was absent (RFC 7323 allows 0..=14).
+    pub const NO_SCALE: u8 = 0xff;
+
+    /// A record about `target`, answered by `responder`, with every fact still unset.
+    pub fn new(target: Target, responder: IpAddr, state: State, reason: Reason) -> Record {
+        Record {
+            time_ns: 0,
+            address: mapped(target.address),
+            responder: mapped(responder),
+            rtt_us: 0,
+            options_hash: 0,
+            port: target.port.number,
+            window: 0,
+            mss: 0,
+            ip_id: 0,
+            protocol: target.port.protocol,
+            state,
+            reason,
+            proof: Proof::Weak,
+            ttl: 0,
+            window_scale: Record::NO_SCALE,
+            pass: 0,
+            flags: 0,
+        }
+    }
+
+    /// The target's address.
+    pub fn address(&self) -> IpAddr {
+        unmapped(self.address)
+    }
+
+    /// Who sent the reply.
+    pub fn responder(&self) -> IpAddr {
+        unmapped(self.responder)
+    }
+
+    /// The target this record is about.
+    pub fn target(&self) -> Target {
+        Target { address: self.address(), port: Port { protocol: self.protocol, number: self.port } }
+    }
+}
+
+/// Bytes that came from the network. No `Display` and no `Deref` on purpose: whoever renders them must choose
+/// an escaping first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Untrusted(pub Vec<u8>);
+
+/// What a scan was asked to do and, once it ended, what it did. Written to every sink at the start (status
+/// `running`) and rewritten at the end, so that a crashed scan is visible.
+#[derive(Debug, Clone, Serialize)]
+pub struct Manifest {
+    /// Random identifier of this run, UUID version 4 in its usual text form.
+    pub scan_uuid: String,
+    /// `swath`.
+    pub tool: &'static str,
+    /// The version of swath that ran.
+    pub version: &'static str,
+    /// The command line, without secrets.
+    pub argv: Vec<String>,
+    /// Digest of the plan: 64 hexadecimal digits. Equal digests mean equal targets, probes and order.
+    pub plan_digest: String,
+    /// Number of targets in the plan (addresses x ports), all shards together.
+    pub targets: u64,
+    /// Number of targets of this shard.
+    pub shard_targets: u64,
+    /// Addresses that were removed because they were excluded.
+    pub excluded_addresses: String,
+    /// The port specification, normalised.
+    pub ports: String,
+    /// The probes, by name.
+    pub probes: Vec<String>,
+    /// The seed of the order: public and reproducible.
+    pub seed: u64,
+    /// The version of the order, for example `v1`.
+    pub order: &'static str,
+    /// Which shard, from 1.
+    pub shard: u32,
+    /// Of how many shards.
+    pub shards: u32,
+    /// How often each target is probed.
+    pub passes: u8,
+    /// The rate that was asked for, in frames a second; `None` means as fast as the link can.
+    pub rate_pps: Option<f64>,
+    /// How long replies were awaited after the last probe, in seconds.
+    pub wait_s: f64,
+    /// Name of the interface.
+    pub interface: String,
+    /// Name of the link.
+    pub link: String,
+    /// The addresses probes came from.
+    pub source_addresses: Vec<IpAddr>,
+    /// `running`, `complete`, `interrupted` or `failed`.
+    pub status: Status,
+    /// Start, microseconds since the Unix epoch, UTC.
+    pub started_us: u64,
+    /// End, microseconds since the Unix epoch, UTC; `None` while running.
+    pub finished_us: Option<u64>,
+    /// The closing figures; `None` while running.
+    pub summary: Option<Summary>,
+}
+
+/// Where a scan stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Started and, if the process is gone, crashed.
+    Running,
+    /// Every target of the shard was handled.
+    Complete,
+    /// Stopped on request; the output is valid.
+    Interrupted,
+    /// Stopped by an error; the output is valid as far as it goes.
+    Failed,
+}
+
+impl Status {
+    /// The word stored in databases.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Status::Running => "running",
+            Status::Complete => "complete",
+            Status::Interrupted => "interrupted",
+            Status::Failed => "failed",
+        }
+    }
+}
+
+/// The closing ledger of a scan. Each sum is checked before it is printed ([`Summary::imbalance`]).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// Targets of this shard.
+    pub planned: u64,
+    /// Probes the link accepted.
+    pub sent: u64,
+    /// Targets a filter removed after planning (broadcast addresses of the interface, for one).
+    pub excluded_later: u64,
+    /// Targets that were taken from the order and still waited when the scan ended.
+    pub pending: u64,
+    /// Targets that could not be probed (no neighbour answered, own address).
+    pub failed: u64,
+    /// Targets the scan never reached.
+    pub unsent: u64,
+    /// Frames the receive queue saw.
+    pub frames_seen: u64,
+    /// Of those, frames that are none of ours.
+    pub not_ours: u64,
+    /// Of those, frames that claim to answer us and do not, by reason.
+    pub invalid: Vec<(String, u64)>,
+    /// Of those, repetitions of a verdict already recorded.
+    pub duplicate: u64,
+    /// Of those, new verdicts.
+    pub accepted: u64,
+    /// Frames the kernel dropped before we saw them.
+    pub kernel_drops: u64,
+    /// Other frames sent: ARP requests, for one. Inside the rate law, outside `planned`.
+    pub housekeeping: u64,
+    /// What became of the accepted verdicts, per sink.
+    pub sinks: Vec<SinkSummary>,
+    /// Probes a second over the sending time.
+    pub reached_pps: u64,
+}
+
+/// What became of the accepted verdicts in one sink.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct SinkSummary {
+    /// The sink, as the user named it.
+    pub name: String,
+    /// Records written.
+    pub written: u64,
+    /// Records the user did not ask for (`--show`).
+    pub filtered: u64,
+    /// Records held back by a cap, or lost by a sink that failed; never silent.
+    pub suppressed: u64,
+}
+
+impl Summary {
+    /// The first equation of the ledger that does not hold, in words; `None` when all balance.
+    pub fn imbalance(&self) -> Option<String> {
+        let handled = self.sent + self.excluded_later + self.pending + self.failed + self.unsent;
+        if self.planned != handled {
+            return Some(format!("planned {} but accounted for {handled}", self.planned));
+        }
+        let invalid: u64 = self.invalid.iter().map(|(_, count)| count).sum();
+        let judged = self.not_ours + invalid + self.duplicate + self.accepted;
+        if self.frames_seen != judged {
+            return Some(format!("saw {} frames but judged {judged}", self.frames_seen));
+        }
+        self.sinks.iter().find_map(|sink| {
+            let stored = sink.written + sink.filtered + sink.suppressed;
+            (stored != self.accepted)
+                .then(|| format!("accepted {} but sink {} accounts for {stored}", self.accepted, sink.name))
+        })
+    }
+}
+
+fn mapped(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
+    }
+}
+
+fn unmapped(octets: [u8; 16]) -> IpAddr {
+    Ipv6Addr::from(octets).to_canonical()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_states_and_reasons_are_unique_and_reversible() {
+        for state in State::ALL {
+            assert_eq!(State::from_number(state.number()), Some(state));
+        }
+        for (index, (reason, name)) in Reason::ALL.iter().enumerate() {
+            assert_eq!(reason.name(), *name);
+            assert!(Reason::ALL[..index].iter().all(|(other, text)| other != reason && text != name));
+        }
+    }
+
+    #[test]
+    fn a_ledger_that_loses_one_frame_is_named() {
+        let mut summary = Summary {
+            planned: 3,
+            sent: 2,
+            unsent: 1,
+            frames_seen: 2,
+            not_ours: 1,
+            accepted: 1,
+            ..Summary::default()
+        };
+        assert_eq!(summary.imbalance(), None);
+        summary.frames_seen = 3;
+        assert_eq!(summary.imbalance().as_deref(), Some("saw 3 frames but judged 2"));
+    }
+}

@@ -1,0 +1,133 @@
+//! The last gate: reads the destination out of a finished frame and says whether it may leave.
+//!
+//! Built apart from the target space on purpose: the plan subtracts what is excluded, and this structure, made
+//! from the same lists by other code, catches a mistake in the subtraction, in the order or in the stamping.
+//!
+//! Invariant: knows frames and addresses, nothing of how they were chosen.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::wire::ethernet;
+
+/// Addresses no frame may be sent to.
+///
+/// IPv4 is a bitmap of the /24 blocks that hold an excluded address (2 MiB) before a sorted list of ranges, so
+/// that nearly every frame costs one load.
+pub struct Gate {
+    blocks: Box<[u64]>,
+    v4: Vec<(u32, u32)>,
+    v6: Vec<(u128, u128)>,
+}
+
+impl Gate {
+    /// A gate that stops the given inclusive ranges, in any order, overlapping or not.
+    pub fn new(v4: impl IntoIterator<Item = (u32, u32)>, v6: impl IntoIterator<Item = (u128, u128)>) -> Gate {
+        let v4 = merged(v4.into_iter().collect());
+        let mut blocks = vec![0u64; 1 << 18].into_boxed_slice();
+        for &(first, last) in &v4 {
+            for block in (first >> 8)..=(last >> 8) {
+                blocks[(block >> 6) as usize] |= 1 << (block & 63);
+            }
+        }
+        Gate { blocks, v4, v6: merged(v6.into_iter().collect()) }
+    }
+
+    /// A gate that lets everything pass, for links that send nothing.
+    pub fn open() -> Gate {
+        Gate::new([], [])
+    }
+
+    /// The destination of a finished Ethernet frame, if it may not leave. ARP requests are judged by the address
+    /// asked for only when it is a target: asking for a neighbour's address probes nothing, so they pass.
+    #[inline]
+    pub fn blocked(&self, frame: &[u8]) -> Option<IpAddr> {
+        let header = frame.get(..ethernet::HEADER)?;
+        match u16::from_be_bytes([header[12], header[13]]) {
+            ethernet::IPV4 => {
+                let octets: [u8; 4] = frame.get(30..34)?.try_into().ok()?;
+                let address = u32::from_be_bytes(octets);
+                self.holds_v4(address).then(|| IpAddr::V4(Ipv4Addr::from(address)))
+            }
+            ethernet::IPV6 => {
+                let octets: [u8; 16] = frame.get(38..54)?.try_into().ok()?;
+                let address = u128::from_be_bytes(octets);
+                self.holds_v6(address).then(|| IpAddr::V6(Ipv6Addr::from(address)))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether an IPv4 address may not be sent to.
+    #[inline]
+    pub fn holds_v4(&self, address: u32) -> bool {
+        let block = address >> 8;
+        let suspect = self.blocks[(block >> 6) as usize] & (1 << (block & 63)) != 0;
+        suspect && within(&self.v4, address)
+    }
+
+    /// Whether an IPv6 address may not be sent to. An IPv4-mapped one is judged by the IPv4 address inside.
+    pub fn holds_v6(&self, address: u128) -> bool {
+        within(&self.v6, address)
+            || (address >> 32 == 0xffff && self.holds_v4((address & 0xffff_ffff) as u32))
+    }
+}
+
+fn within<T: Copy + Ord>(ranges: &[(T, T)], value: T) -> bool {
+    let after = ranges.partition_point(|&(first, _)| first <= value);
+    after.checked_sub(1).is_some_and(|index| value <= ranges[index].1)
+}
+
+/// Sorts ranges and joins those that overlap.
+fn merged<T: Copy + Ord>(mut ranges: Vec<(T, T)>) -> Vec<(T, T)> {
+    ranges.sort_unstable();
+    ranges.dedup_by(|next, kept| {
+        let overlap = next.0 <= kept.1;
+        if overlap {
+            kept.1 = kept.1.max(next.1);
+        }
+        overlap
+    });
+    ranges
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame_to(address: Ipv4Addr) -> Vec<u8> {
+        let mut frame = vec![0; 58];
+        frame[12..14].copy_from_slice(&ethernet::IPV4.to_be_bytes());
+        frame[30..34].copy_from_slice(&address.octets());
+        frame
+    }
+
+    fn v4(text: &str) -> u32 {
+        u32::from(text.parse::<Ipv4Addr>().expect("address"))
+    }
+
+    #[test]
+    fn a_frame_to_an_excluded_address_is_stopped_and_its_neighbours_pass() {
+        let gate = Gate::new([(v4("192.0.2.7"), v4("192.0.2.9")), (v4("192.0.2.9"), v4("192.0.2.9"))], []);
+        for (text, stopped) in
+            [("192.0.2.6", false), ("192.0.2.7", true), ("192.0.2.9", true), ("192.0.2.10", false)]
+        {
+            let address: Ipv4Addr = text.parse().expect("address");
+            assert_eq!(gate.blocked(&frame_to(address)), stopped.then_some(IpAddr::V4(address)), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_ends_of_the_address_space_are_stopped() {
+        let gate = Gate::new([(0, 5), (u32::MAX - 1, u32::MAX)], [(0, 1)]);
+        assert!(gate.holds_v4(0) && gate.holds_v4(5) && !gate.holds_v4(6));
+        assert!(gate.holds_v4(u32::MAX) && !gate.holds_v4(u32::MAX - 2));
+        assert!(gate.holds_v6(1) && !gate.holds_v6(2));
+    }
+
+    #[test]
+    fn an_ipv4_address_hidden_in_ipv6_is_stopped() {
+        let gate = Gate::new([(v4("192.0.2.7"), v4("192.0.2.7"))], []);
+        assert!(gate.holds_v6(0xffff_c000_0207));
+        assert!(!gate.holds_v6(0xffff_c000_0208));
+    }
+}

@@ -1,0 +1,1 @@
+//! Facts about this machine as plain data: interfaces, routes, neighbours.

@@ -1,0 +1,230 @@
+//! Links: pairs of transmit and receive queues on one interface, and the registry [`BACKENDS`].
+//!
+//! Contract of the family. `submit` takes a whole [`Batch`] and says exactly which lanes left this process: a
+//! lane that is not in [`Accepted::lanes`] was not sent and may be submitted again; a lane that is, was handed to
+//! the kernel and is never handed over twice. `poll` returns views into memory that stay valid until the next
+//! `poll`. Every finished frame passes the last gate before it leaves.
+//!
+//! Invariant: links never see a probe, an order or a record; they read no clock but the kernel's timestamps.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::batch::{Batch, NextHops, Template};
+use crate::gate::Gate;
+use crate::wire::ethernet::Mac;
+
+/// Transmits batches.
+pub trait TxQueue: Send {
+    /// Hands the probes of `batch` to the interface and says which of them left.
+    ///
+    /// # Errors
+    /// Only for what ends the scan: the interface is gone, or the gate found an excluded address in a finished
+    /// frame. A queue that is full or an interface that is down is no error but a [`Stall`].
+    fn submit(&mut self, batch: &Batch) -> Result<Accepted, LinkError>;
+
+    /// Sends one finished frame that is no probe (an ARP request). Returns whether it left.
+    ///
+    /// # Errors
+    /// As [`TxQueue::submit`].
+    fn send(&mut self, frame: &[u8]) -> Result<bool, LinkError>;
+
+    /// Ends the queue; returns what it has to say for the summary (the digest of all frames, for one).
+    ///
+    /// # Errors
+    /// When what was promised to be written could not be (a capture file on a full disk).
+    fn finish(&mut self) -> Result<Option<String>, LinkError> {
+        Ok(None)
+    }
+}
+
+/// Receives frames.
+pub trait RxQueue: Send {
+    /// Waits at most `timeout` for frames and returns those that are there, possibly none.
+    ///
+    /// # Errors
+    /// Only for what ends the scan.
+    fn poll(&mut self, timeout: Duration) -> Result<Received<'_>, LinkError>;
+
+    /// Frames the kernel had for us and dropped, since the queue was opened.
+    ///
+    /// # Errors
+    /// When the kernel's counter cannot be read.
+    fn drops(&mut self) -> Result<u64, LinkError>;
+}
+
+/// What became of a submitted batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accepted {
+    /// Bit `i` is set when lane `i` left.
+    pub lanes: u64,
+    /// Why not all of them did.
+    pub stall: Option<Stall>,
+}
+
+/// Why a queue takes nothing more for the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stall {
+    /// The interface's queue is full (ENOBUFS, EAGAIN): try again soon.
+    Full,
+    /// The interface is down (ENETDOWN): pause and try again later.
+    Down,
+}
+
+/// Frames that were received together, in place.
+#[derive(Debug, Clone, Copy)]
+pub struct Received<'a> {
+    bytes: &'a [u8],
+    frames: &'a [FrameSpan],
+}
+
+/// Where a received frame lies in [`Received`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameSpan {
+    /// Offset of the first byte.
+    pub offset: usize,
+    /// Bytes captured.
+    pub length: usize,
+    /// When the kernel received it: nanoseconds since the Unix epoch.
+    pub time_ns: u64,
+}
+
+impl<'a> Received<'a> {
+    /// Frames `frames` of the memory `bytes`.
+    pub fn new(bytes: &'a [u8], frames: &'a [FrameSpan]) -> Received<'a> {
+        Received { bytes, frames }
+    }
+
+    /// Number of frames.
+    pub fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Whether nothing was received.
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// The frames with the time each was received. A span outside of the memory yields an empty frame.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, &'a [u8])> + 'a {
+        let bytes = self.bytes;
+        self.frames.iter().map(move |span| {
+            (span.time_ns, bytes.get(span.offset..span.offset + span.length).unwrap_or_default())
+        })
+    }
+}
+
+/// A row of the registry: one kind of link.
+pub struct Backend {
+    /// The name after `--link`.
+    pub name: &'static str,
+    /// One line for `--help`, at most 60 characters.
+    pub about: &'static str,
+    /// Whether frames leave this process. A link that keeps them needs no privilege, no route and no secret.
+    pub transmits: bool,
+    /// Opens the queues.
+    pub open: fn(&LinkSpec) -> Result<Link, LinkError>,
+}
+
+/// An opened link.
+pub struct Link {
+    /// The transmit queues, one per transmit thread.
+    pub tx: Vec<Box<dyn TxQueue>>,
+    /// The receive queues; none for a link that receives nothing.
+    pub rx: Vec<Box<dyn RxQueue>>,
+    /// What was obtained, in words: mode, ring sizes.
+    pub about: String,
+}
+
+/// Everything a link needs to know, from [`crate::plan`] and the host's facts.
+#[derive(Clone)]
+pub struct LinkSpec {
+    /// What stands behind the colon of `--link NAME:ARGUMENT`.
+    pub argument: Option<PathBuf>,
+    /// The interface, for links that transmit.
+    pub interface: Option<LinkInterface>,
+    /// The templates of the scan; [`Batch::template`] indexes them.
+    pub templates: Arc<[Template]>,
+    /// The next hops; [`Batch::hop`] indexes them.
+    pub hops: NextHops,
+    /// The last gate: what may never be sent.
+    pub gate: Arc<Gate>,
+    /// Which frames the receive queue is interested in.
+    pub filter: Filter,
+}
+
+/// The interface a link runs on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkInterface {
+    /// Its name.
+    pub name: String,
+    /// Its index in the kernel.
+    pub index: u32,
+    /// Its own link-layer address.
+    pub mac: Mac,
+    /// What its frames look like.
+    pub framing: Framing,
+}
+
+/// What the frames of an interface look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// Ethernet header before the IP header.
+    Ethernet,
+    /// The loopback device: Ethernet headers of zeroes on receive, IP packets through a raw socket on transmit.
+    Loopback,
+    /// No link-layer header (tun, point-to-point): frames start with the IP header.
+    Bare,
+}
+
+/// Which frames can be replies. A superset of what the probes accept: it spares the ring, it never judges.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filter {
+    /// Our own addresses: replies are sent to one of them.
+    pub addresses: Vec<std::net::IpAddr>,
+    /// First source port of the probes.
+    pub port_first: u16,
+    /// Last source port of the probes.
+    pub port_last: u16,
+}
+
+/// Why a link cannot work. Names the operation, the object and the way out.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The kernel refused for lack of privilege.
+    #[error(
+        "no permission to {operation}: run as root, or once: setcap cap_net_raw,cap_net_admin+ep {}",
+        std::env::current_exe().map_or_else(|_| "swath".into(), |path| path.display().to_string())
+    )]
+    Privilege {
+        /// What was attempted.
+        operation: &'static str,
+    },
+    /// A system call failed.
+    #[error("cannot {operation} on {object}: {source}")]
+    System {
+        /// What was attempted.
+        operation: &'static str,
+        /// The interface or file.
+        object: String,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
+    /// The last gate stopped a finished frame: an excluded address would have been probed.
+    #[error(
+        "the last gate stopped a frame to {address}, which is excluded; this is a defect of swath, nothing was sent"
+    )]
+    Excluded {
+        /// The destination found in the finished frame.
+        address: std::net::IpAddr,
+    },
+    /// The link cannot do what was asked for.
+    #[error("link {name}: {reason}")]
+    Unusable {
+        /// The link.
+        name: &'static str,
+        /// Why, and what to do.
+        reason: String,
+    },
+}

@@ -1,0 +1,115 @@
+//! Counters: one padded set per thread, written by its owner with relaxed stores, read by one reader.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam_utils::CachePadded;
+
+/// A counter with one writer. Cheaper than an atomic increment: the owner loads and stores.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `count`. Only the owning thread may call it; a second writer would lose counts, not memory safety.
+    #[inline]
+    pub fn add(&self, count: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed) + count, Ordering::Relaxed);
+    }
+
+    /// Writes the value. Only the owning thread may call it.
+    pub fn assign(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// The value as last written.
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The counters of one transmit thread.
+#[derive(Debug, Default)]
+pub struct TxCounters {
+    /// Probes the link accepted.
+    pub sent: Counter,
+    /// Probes the link refused and that went back to the pending list; each counts again when it leaves.
+    pub requeued: Counter,
+    /// Targets a filter of this host removed after planning.
+    pub excluded_later: Counter,
+    /// Targets whose neighbour did not answer.
+    pub unresolved: Counter,
+    /// Targets that are this host's own addresses and cannot be reached over the wire.
+    pub own_address: Counter,
+    /// Targets taken from the order and not yet settled.
+    pub pending: Counter,
+    /// Frames sent that are no probes.
+    pub housekeeping: Counter,
+    /// Pauses because the queue to the writer was above its high-water mark.
+    pub pauses: Counter,
+}
+
+/// The counters of one receive thread.
+#[derive(Debug, Default)]
+pub struct RxCounters {
+    /// Frames the receive queue delivered.
+    pub frames: Counter,
+    /// Frames that are none of ours.
+    pub not_ours: Counter,
+    /// Frames that claim to answer us and do not; see [`INVALID`].
+    pub invalid: [Counter; INVALID.len()],
+    /// Verdicts already recorded.
+    pub duplicate: Counter,
+    /// New verdicts.
+    pub accepted: Counter,
+    /// Of those, open.
+    pub open: Counter,
+    /// Frames the kernel dropped.
+    pub kernel_drops: Counter,
+    /// Verdicts the bounded "seen" table forgot: a later repetition of one would be written again.
+    pub evicted: Counter,
+}
+
+/// Why a frame that claims to answer us does not, in the order of [`RxCounters::invalid`].
+pub const INVALID: [&str; 6] =
+    ["malformed", "bad-cookie", "rst-without-ack", "unexpected-flags", "unmatched-icmp", "out-of-plan"];
+
+/// The counters of one sink, owned by the writer thread.
+#[derive(Debug, Default)]
+pub struct SinkCounters {
+    /// Records written.
+    pub written: Counter,
+    /// Records the user did not ask for.
+    pub filtered: Counter,
+    /// Records held back by a cap or lost by a sink that failed.
+    pub suppressed: Counter,
+}
+
+/// Every counter of a scan. Each thread writes its own set; one thread reads them all.
+#[derive(Debug)]
+pub struct Stats {
+    /// One set per transmit thread.
+    pub tx: Vec<CachePadded<TxCounters>>,
+    /// One set per receive thread.
+    pub rx: Vec<CachePadded<RxCounters>>,
+    /// One set per sink.
+    pub sinks: Vec<CachePadded<SinkCounters>>,
+}
+
+impl Stats {
+    /// Counters for so many threads and sinks, all zero.
+    pub fn new(tx: usize, rx: usize, sinks: usize) -> Stats {
+        fn sets<T: Default>(count: usize) -> Vec<CachePadded<T>> {
+            (0..count).map(|_| CachePadded::new(T::default())).collect()
+        }
+        Stats { tx: sets(tx), rx: sets(rx), sinks: sets(sinks) }
+    }
+
+    /// A counter summed over the transmit threads.
+    pub fn tx_total(&self, counter: impl Fn(&TxCounters) -> &Counter) -> u64 {
+        self.tx.iter().map(|set| counter(set).value()).sum()
+    }
+
+    /// A counter summed over the receive threads.
+    pub fn rx_total(&self, counter: impl Fn(&RxCounters) -> &Counter) -> u64 {
+        self.rx.iter().map(|set| counter(set).value()).sum()
+    }
+}

@@ -1,0 +1,65 @@
+//! Targets: (address, port, protocol), their textual syntax, and the [`Space`] that numbers them.
+//!
+//! Invariant: nothing here knows an order, a probe or a packet, and nothing here resolves a name.
+
+use std::fmt;
+use std::net::IpAddr;
+
+/// A position in the order: the unit of progress, shard, resume and audit. Not a target number: the order maps
+/// one to the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Cursor(pub u64);
+
+/// An IANA protocol number. Any value is representable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Protocol(pub u8);
+
+impl Protocol {
+    /// Internet control messages, version 4.
+    pub const ICMP: Protocol = Protocol(1);
+    /// Transmission control protocol.
+    pub const TCP: Protocol = Protocol(6);
+    /// User datagram protocol.
+    pub const UDP: Protocol = Protocol(17);
+    /// Internet control messages, version 6.
+    pub const ICMPV6: Protocol = Protocol(58);
+    /// Stream control transmission protocol.
+    pub const SCTP: Protocol = Protocol(132);
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Protocol::ICMP => formatter.write_str("icmp"),
+            Protocol::TCP => formatter.write_str("tcp"),
+            Protocol::UDP => formatter.write_str("udp"),
+            Protocol::ICMPV6 => formatter.write_str("icmp6"),
+            Protocol::SCTP => formatter.write_str("sctp"),
+            Protocol(number) => write!(formatter, "ip-proto-{number}"),
+        }
+    }
+}
+
+/// A port of a protocol. For ICMP the number is the message type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Port {
+    /// The protocol the number belongs to.
+    pub protocol: Protocol,
+    /// The port number.
+    pub number: u16,
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}", self.number, self.protocol)
+    }
+}
+
+/// What one probe is sent to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Target {
+    /// Where to.
+    pub address: IpAddr,
+    /// Which port of which protocol.
+    pub port: Port,
+}
