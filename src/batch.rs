@@ -42,8 +42,8 @@ pub struct Batch {
     pub template: [u8; LANES],
     /// Index into [`NextHops`].
     pub hop: [u16; LANES],
-    /// Milliseconds since an epoch of the scan's own, for the layouts that carry a timestamp.
-    pub time_ms: u32,
+    /// Microseconds since the Unix epoch, modulo 2^32, for the layouts that carry a timestamp.
+    pub time_us: u32,
 }
 
 impl Batch {
@@ -61,7 +61,7 @@ impl Batch {
             identification: [0; LANES],
             template: [0; LANES],
             hop: [0; LANES],
-            time_ms: 0,
+            time_us: 0,
         }
     }
 
@@ -275,7 +275,7 @@ impl Template {
             + u64::from(sequence >> 16)
             + u64::from(sequence & 0xffff);
         if let Some(offset) = self.timestamp {
-            let time = batch.time_ms;
+            let time = batch.time_us;
             frame[offset..offset + 4].copy_from_slice(&time.to_be_bytes());
             // The option value may start at an odd offset (after a two-byte and a one-byte option), where its
             // bytes fall into three checksum words.

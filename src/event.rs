@@ -143,6 +143,48 @@ impl Proof {
     }
 }
 
+/// Why a frame that claims to answer one of our probes does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Invalid {
+    /// A header is cut short or contradicts itself.
+    Malformed,
+    /// It comes to one of our ports and carries another cookie than the target's.
+    BadCookie,
+    /// A RST without ACK echoes nothing of the probe.
+    RstWithoutAck,
+    /// A combination of flags that answers no probe of this scan.
+    UnexpectedFlags,
+    /// An ICMP error that quotes none of our probes, or too little of one.
+    UnmatchedIcmp,
+    /// A valid cookie for a target that is not in the plan. Never a result: an alarm.
+    OutOfPlan,
+}
+
+impl Invalid {
+    /// Every reason, in the order of its number.
+    pub const ALL: [Invalid; 6] = [
+        Invalid::Malformed,
+        Invalid::BadCookie,
+        Invalid::RstWithoutAck,
+        Invalid::UnexpectedFlags,
+        Invalid::UnmatchedIcmp,
+        Invalid::OutOfPlan,
+    ];
+
+    /// The word in the ledger.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Invalid::Malformed => "malformed",
+            Invalid::BadCookie => "bad-cookie",
+            Invalid::RstWithoutAck => "rst-without-ack",
+            Invalid::UnexpectedFlags => "unexpected-flags",
+            Invalid::UnmatchedIcmp => "unmatched-icmp",
+            Invalid::OutOfPlan => "out-of-plan",
+        }
+    }
+}
+
 /// One verdict plus its facts: what the queue and every sink carry. 64 bytes, plain data, no pointers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
@@ -405,6 +447,11 @@ mod tests {
             assert_eq!(reason.name(), *name);
             assert!(Reason::ALL[..index].iter().all(|(other, text)| other != reason && text != name));
         }
+    }
+
+    #[test]
+    fn reasons_for_rejection_are_numbered_in_their_order() {
+        assert!(Invalid::ALL.iter().enumerate().all(|(index, invalid)| *invalid as usize == index));
     }
 
     #[test]

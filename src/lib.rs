@@ -17,8 +17,15 @@ pub mod sys;
 pub mod wire;
 
 pub mod batch;
+pub mod cookie;
 pub mod gate;
 pub mod host;
+pub mod order;
+
+pub mod dedup;
+pub mod neighbour;
+pub mod pace;
 
 pub mod link;
+pub mod probe;
 pub mod sink;

@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 
+use crate::event::Invalid;
+
 /// A counter with one writer. Cheaper than an atomic increment: the owner loads and stores.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -54,8 +56,8 @@ pub struct RxCounters {
     pub frames: Counter,
     /// Frames that are none of ours.
     pub not_ours: Counter,
-    /// Frames that claim to answer us and do not; see [`INVALID`].
-    pub invalid: [Counter; INVALID.len()],
+    /// Frames that claim to answer us and do not, in the order of [`Invalid::ALL`].
+    pub invalid: [Counter; Invalid::ALL.len()],
     /// Verdicts already recorded.
     pub duplicate: Counter,
     /// New verdicts.
@@ -67,10 +69,6 @@ pub struct RxCounters {
     /// Verdicts the bounded "seen" table forgot: a later repetition of one would be written again.
     pub evicted: Counter,
 }
-
-/// Why a frame that claims to answer us does not, in the order of [`RxCounters::invalid`].
-pub const INVALID: [&str; 6] =
-    ["malformed", "bad-cookie", "rst-without-ack", "unexpected-flags", "unmatched-icmp", "out-of-plan"];
 
 /// The counters of one sink, owned by the writer thread.
 #[derive(Debug, Default)]

@@ -1,4 +1,19 @@
-//! Bytes to headers and back, pure: no allocation, no error text, no panic on any input.
+//! Bytes to headers and back, pure: no allocation while reading, no error text, no panic on any input.
+//!
+//! Contract of the family. A checked constructor looks at the lengths once; accessors behind it cannot panic.
+//! Writers return the bytes of one header; who needs a whole frame joins them.
 
+pub mod arp;
 pub mod checksum;
 pub mod ethernet;
+pub mod icmp;
+pub mod ipv4;
+pub mod ipv6;
+mod segment;
+pub mod tcp;
+
+pub use segment::{Frame, Segment, Transport, read, read_bare};
+
+/// The bytes are not what they were taken for. Says no more: it is met once per hostile packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Malformed;

@@ -1,0 +1,264 @@
+//! The cookie: a keyed hash of the target that the probe carries and the reply brings back. The only place that
+//! knows the key.
+//!
+//! SipHash-1-3 (Aumasson, Bernstein 2012) under a 128-bit key that the operating system draws for each process.
+//! The key is never the seed, never written down and has no `Debug`. An IPv4 target is hashed as exactly seven
+//! bytes (address, port, protocol, big-endian), which with the length byte is one SipHash block; an IPv6 target as
+//! nineteen. The lengths keep the two apart.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use siphasher::sip::SipHasher13;
+
+use crate::batch::LANES;
+use crate::target::{Port, Protocol, Target};
+
+/// The key of one process.
+#[derive(Clone, Copy)]
+pub struct CookieKey {
+    low: u64,
+    high: u64,
+}
+
+/// The keyed hash of one target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cookie(pub u64);
+
+impl CookieKey {
+    /// A key of 16 random bytes.
+    pub fn new(bytes: [u8; 16]) -> CookieKey {
+        let half = |part: &[u8]| u64::from_le_bytes(part.try_into().expect("eight bytes"));
+        CookieKey { low: half(&bytes[..8]), high: half(&bytes[8..]) }
+    }
+
+    /// The cookie of a target.
+    pub fn cookie(&self, target: &Target) -> Cookie {
+        let hasher = SipHasher13::new_with_keys(self.low, self.high);
+        let Port { protocol: Protocol(protocol), number } = target.port;
+        let [port_high, port_low] = number.to_be_bytes();
+        match target.address {
+            IpAddr::V4(address) => {
+                let [a, b, c, d] = address.octets();
+                Cookie(hasher.hash(&[a, b, c, d, port_high, port_low, protocol]))
+            }
+            IpAddr::V6(address) => {
+                let mut bytes = [0; 19];
+                bytes[..16].copy_from_slice(&address.octets());
+                bytes[16..].copy_from_slice(&[port_high, port_low, protocol]);
+                Cookie(hasher.hash(&bytes))
+            }
+        }
+    }
+
+    /// The cookies of [`LANES`] IPv4 targets at once, equal to [`CookieKey::cookie`] lane by lane.
+    #[inline(always)]
+    pub fn cookies_v4(
+        &self,
+        addresses: &[u32; LANES],
+        ports: &[u16; LANES],
+        protocols: &[u8; LANES],
+    ) -> [u64; LANES] {
+        let mut v0 = [self.low ^ 0x736f_6d65_7073_6575; LANES];
+        let mut v1 = [self.high ^ 0x646f_7261_6e64_6f6d; LANES];
+        let mut v2 = [self.low ^ 0x6c79_6765_6e65_7261; LANES];
+        let mut v3 = [self.high ^ 0x7465_6462_7974_6573; LANES];
+        for lane in 0..LANES {
+            // Seven bytes in network order, read as a little-endian word, and the length in the top byte.
+            let block = u64::from(addresses[lane].swap_bytes())
+                | u64::from(ports[lane].swap_bytes()) << 32
+                | u64::from(protocols[lane]) << 48
+                | 7 << 56;
+            let mut state = State { v0: v0[lane], v1: v1[lane], v2: v2[lane], v3: v3[lane] ^ block };
+            state.round();
+            state.v0 ^= block;
+            state.v2 ^= 0xff;
+            state.round();
+            state.round();
+            state.round();
+            (v0[lane], v1[lane], v2[lane], v3[lane]) = (state.v0, state.v1, state.v2, state.v3);
+        }
+        let mut hashes = [0; LANES];
+        for lane in 0..LANES {
+            hashes[lane] = v0[lane] ^ v1[lane] ^ v2[lane] ^ v3[lane];
+        }
+        hashes
+    }
+}
+
+impl fmt::Debug for CookieKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("CookieKey(secret)")
+    }
+}
+
+struct State {
+    v0: u64,
+    v1: u64,
+    v2: u64,
+    v3: u64,
+}
+
+impl State {
+    #[inline(always)]
+    fn round(&mut self) {
+        self.v0 = self.v0.wrapping_add(self.v1);
+        self.v1 = self.v1.rotate_left(13) ^ self.v0;
+        self.v0 = self.v0.rotate_left(32);
+        self.v2 = self.v2.wrapping_add(self.v3);
+        self.v3 = self.v3.rotate_left(16) ^ self.v2;
+        self.v0 = self.v0.wrapping_add(self.v3);
+        self.v3 = self.v3.rotate_left(21) ^ self.v0;
+        self.v2 = self.v2.wrapping_add(self.v1);
+        self.v1 = self.v1.rotate_left(17) ^ self.v2;
+        self.v2 = self.v2.rotate_left(32);
+    }
+}
+
+impl Cookie {
+    /// The 32 bits a sequence number carries.
+    pub fn sequence(self) -> u32 {
+        (self.0 & 0xffff_ffff) as u32
+    }
+
+    /// The 16 bits that, with the pass, choose the source port.
+    pub fn port_bits(self) -> u16 {
+        ((self.0 >> 32) & 0xffff) as u16
+    }
+
+    /// The 16 bits the IPv4 identification carries: random to everybody else, checkable in an ICMP quote.
+    pub fn identification(self) -> u16 {
+        (self.0 >> 48) as u16
+    }
+}
+
+/// The source ports of a scan: a range whose size is a power of two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourcePorts {
+    first: u16,
+    mask: u16,
+}
+
+impl SourcePorts {
+    /// The ports `first..first + size`.
+    ///
+    /// # Errors
+    /// A sentence when `size` is no power of two or the range leaves the port space.
+    pub fn new(first: u16, size: u32) -> Result<SourcePorts, String> {
+        if !size.is_power_of_two() || 0x1_0000 < u32::from(first) + size {
+            return Err(format!(
+                "source ports {first}-{} cannot be used: their number must be a power of two (1, 2, 4, ... 16384) and end at 65535 or before",
+                u32::from(first) + size.max(1) - 1
+            ));
+        }
+        let mask = u16::try_from(size - 1).expect("a size of at most 65536");
+        Ok(SourcePorts { first, mask })
+    }
+
+    /// The first port.
+    pub fn first(self) -> u16 {
+        self.first
+    }
+
+    /// The last port.
+    pub fn last(self) -> u16 {
+        self.first + self.mask
+    }
+
+    /// Secret bits the source port carries when `passes` passes share it.
+    pub fn bits(self, passes: u8) -> u32 {
+        (u32::from(self.mask) + 1).ilog2().saturating_sub(u32::from(passes).next_power_of_two().ilog2())
+    }
+
+    /// Whether a port is one of them.
+    #[inline]
+    pub fn contains(self, port: u16) -> bool {
+        port.wrapping_sub(self.first) <= self.mask
+    }
+
+    /// The source port of a probe: each pass is its own four-tuple.
+    #[inline]
+    pub fn port(self, cookie: Cookie, pass: u8) -> u16 {
+        self.first + (cookie.port_bits().wrapping_add(u16::from(pass)) & self.mask)
+    }
+
+    /// Which of `passes` passes a probe with this source port belonged to; `None` when it is none of them.
+    #[inline]
+    pub fn pass(self, cookie: Cookie, port: u16, passes: u8) -> Option<u8> {
+        if !self.contains(port) {
+            return None;
+        }
+        let pass = (port - self.first).wrapping_sub(cookie.port_bits()) & self.mask;
+        u8::try_from(pass).ok().filter(|pass| *pass < passes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(address: &str, number: u16) -> Target {
+        Target { address: address.parse().expect("address"), port: Port { protocol: Protocol::TCP, number } }
+    }
+
+    #[test]
+    fn the_batch_equals_the_library_lane_by_lane() {
+        let key = CookieKey::new(*b"0123456789abcdef");
+        let mut addresses = [0; LANES];
+        let mut ports = [0; LANES];
+        let mut protocols = [6; LANES];
+        for lane in 0..LANES {
+            addresses[lane] = (lane as u32).wrapping_mul(0x9e37_79b9);
+            ports[lane] = (lane as u16).wrapping_mul(0x1357);
+            protocols[lane] = [6, 17, 1, 255][lane % 4];
+        }
+        let hashes = key.cookies_v4(&addresses, &ports, &protocols);
+        for lane in 0..LANES {
+            let port = Port { protocol: Protocol(protocols[lane]), number: ports[lane] };
+            let target = Target { address: IpAddr::from(addresses[lane].to_be_bytes()), port };
+            assert_eq!(Cookie(hashes[lane]), key.cookie(&target), "lane {lane}");
+        }
+    }
+
+    #[test]
+    fn the_cookie_depends_on_every_part_of_the_target_and_on_the_key() {
+        let key = CookieKey::new([7; 16]);
+        let base = key.cookie(&target("192.0.2.1", 80));
+        let mut udp = target("192.0.2.1", 80);
+        udp.port.protocol = Protocol::UDP;
+        for other in [target("192.0.2.2", 80), target("192.0.2.1", 81), target("2001:db8::1", 80), udp] {
+            assert_ne!(key.cookie(&other), base);
+        }
+        assert_ne!(CookieKey::new([8; 16]).cookie(&target("192.0.2.1", 80)), base);
+    }
+
+    #[test]
+    fn the_source_port_tells_the_pass() {
+        let ports = SourcePorts::new(16384, 16384).expect("valid");
+        let key = CookieKey::new([1; 16]);
+        for number in 0..2000 {
+            let cookie = key.cookie(&target("192.0.2.1", number));
+            for pass in 0..4 {
+                let port = ports.port(cookie, pass);
+                assert!(ports.contains(port));
+                assert_eq!(ports.pass(cookie, port, 4), Some(pass));
+            }
+            assert_eq!(ports.pass(cookie, ports.port(cookie, 4), 4), None);
+            assert_eq!(ports.pass(cookie, 80, 4), None);
+        }
+        assert_eq!((ports.bits(1), ports.bits(2), ports.bits(3)), (14, 13, 12));
+    }
+
+    #[test]
+    fn a_key_is_never_printed() {
+        assert_eq!(format!("{:?}", CookieKey::new([7; 16])), "CookieKey(secret)");
+    }
+
+    #[test]
+    fn a_port_range_that_is_no_power_of_two_is_refused() {
+        assert!(SourcePorts::new(40_000, 3).is_err());
+        assert!(SourcePorts::new(65_535, 2).is_err());
+        assert_eq!(SourcePorts::new(65_535, 1).map(SourcePorts::last), Ok(65_535));
+        assert_eq!(SourcePorts::new(0, 65_536).map(SourcePorts::last), Ok(65_535));
+    }
+}

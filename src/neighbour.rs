@@ -1,0 +1,284 @@
+//! Who has an on-link address: a bounded table the transmitter asks before it sends, and the probes that wait for
+//! an answer.
+//!
+//! An address that is not known yet is asked for (RFC 826) up to three times, a second apart; the probes to it wait
+//! here. One that never answers is given up: its probes are counted as failed, never sent to a guessed address.
+//!
+//! Invariant: sends nothing and reads no clock; it says what to ask and takes what was answered.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::Ipv4Addr;
+
+use crate::batch::NextHops;
+use crate::target::Cursor;
+use crate::wire::ethernet::Mac;
+
+/// A probe that waits for its neighbour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parked {
+    /// Where in the order it stands.
+    pub cursor: Cursor,
+    /// Which pass.
+    pub pass: u8,
+}
+
+/// What is known of an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lookup {
+    /// It is reached through this slot of [`NextHops`].
+    Hop(u16),
+    /// Nobody has it, as far as three questions can tell.
+    Unreachable,
+    /// It was asked for; park the probe.
+    Unknown,
+}
+
+/// The table.
+#[derive(Debug)]
+pub struct Neighbours {
+    hops: NextHops,
+    entries: HashMap<u32, Entry>,
+    /// Addresses in the order they entered the table, to forget the oldest.
+    age: VecDeque<u32>,
+    free: Vec<u16>,
+    /// Addresses to ask for again, by due time: all wait equally long, so the queue is sorted.
+    asked: VecDeque<(u64, u32)>,
+    parked: usize,
+    capacity: usize,
+}
+
+#[derive(Debug)]
+enum Entry {
+    Known { hop: u16 },
+    Asking { questions: u8, waiting: Vec<Parked> },
+    Silent,
+}
+
+impl Neighbours {
+    /// A table over the slots of `hops` from `first` on; the slots before belong to gateways.
+    pub fn new(hops: NextHops, first: u16) -> Neighbours {
+        let last = u16::try_from(hops.capacity() - 1).unwrap_or(u16::MAX);
+        let free: Vec<u16> = (first..=last).rev().collect();
+        let capacity = free.len().max(1);
+        Neighbours {
+            hops,
+            entries: HashMap::new(),
+            age: VecDeque::new(),
+            free,
+            asked: VecDeque::new(),
+            parked: 0,
+            capacity,
+        }
+    }
+
+    /// What is known of an address. The first look-up of an unknown one queues a question that is due at once.
+    pub fn look_up(&mut self, address: Ipv4Addr, now_ns: u64) -> Lookup {
+        let key = u32::from(address);
+        match self.entries.get(&key) {
+            Some(Entry::Known { hop }) => return Lookup::Hop(*hop),
+            Some(Entry::Silent) => return Lookup::Unreachable,
+            Some(Entry::Asking { .. }) => return Lookup::Unknown,
+            None => {}
+        }
+        self.forget_oldest();
+        self.entries.insert(key, Entry::Asking { questions: 0, waiting: Vec::new() });
+        self.age.push_back(key);
+        self.asked.push_front((now_ns, key));
+        Lookup::Unknown
+    }
+
+    /// Keeps a probe until the address is known or given up.
+    pub fn park(&mut self, address: Ipv4Addr, parked: Parked) {
+        if let Some(Entry::Asking { waiting, .. }) = self.entries.get_mut(&u32::from(address)) {
+            waiting.push(parked);
+            self.parked += 1;
+        }
+    }
+
+    /// Number of probes that wait.
+    pub fn parked(&self) -> usize {
+        self.parked
+    }
+
+    /// Whether no more probes may be parked: the transmitter then takes no new targets until answers come.
+    pub fn is_full(&self) -> bool {
+        PARKED_MAX <= self.parked
+    }
+
+    /// The next address to ask for at `now`, if one is due. The caller sends the question; an address that was
+    /// asked three times without an answer is given up, and the probes that waited for it are appended to `failed`.
+    pub fn question(&mut self, now_ns: u64, failed: &mut Vec<Parked>) -> Option<Ipv4Addr> {
+        while let Some(&(due, key)) = self.asked.front() {
+            if now_ns < due {
+                return None;
+            }
+            self.asked.pop_front();
+            let Some(Entry::Asking { questions, waiting }) = self.entries.get_mut(&key) else { continue };
+            if *questions < QUESTIONS {
+                *questions += 1;
+                self.asked.push_back((now_ns + ANSWER_NS, key));
+                return Some(Ipv4Addr::from(key));
+            }
+            self.parked -= waiting.len();
+            failed.append(waiting);
+            self.entries.insert(key, Entry::Silent);
+        }
+        None
+    }
+
+    /// A question that could not be sent is due again.
+    pub fn ask_again(&mut self, address: Ipv4Addr, now_ns: u64) {
+        let key = u32::from(address);
+        if let Some(Entry::Asking { questions, .. }) = self.entries.get_mut(&key) {
+            *questions = questions.saturating_sub(1);
+            self.asked.retain(|&(_, other)| other != key);
+            self.asked.push_front((now_ns, key));
+        }
+    }
+
+    /// Takes an answer; the probes that waited for it are appended to `ready`. Answers nobody asked for are ignored.
+    pub fn answer(&mut self, address: Ipv4Addr, mac: Mac, ready: &mut Vec<Parked>) {
+        let key = u32::from(address);
+        match self.entries.get_mut(&key) {
+            Some(Entry::Known { hop }) => self.hops.assign(*hop, mac),
+            Some(entry @ (Entry::Asking { .. } | Entry::Silent)) => {
+                let Some(hop) = self.free.pop() else { return };
+                self.hops.assign(hop, mac);
+                if let Entry::Asking { mut waiting, .. } = std::mem::replace(entry, Entry::Known { hop }) {
+                    self.parked -= waiting.len();
+                    ready.append(&mut waiting);
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Takes what the kernel knows already.
+    pub fn seed(&mut self, address: Ipv4Addr, mac: Mac) {
+        let key = u32::from(address);
+        if !self.entries.contains_key(&key) && self.entries.len() < self.capacity {
+            let Some(hop) = self.free.pop() else { return };
+            self.hops.assign(hop, mac);
+            self.entries.insert(key, Entry::Known { hop });
+            self.age.push_back(key);
+        }
+    }
+
+    /// When the next question is due; `None` when none waits.
+    pub fn next_due_ns(&self) -> Option<u64> {
+        self.asked.front().map(|&(due, _)| due)
+    }
+
+    /// Makes room for one more address. Those with waiting probes stay.
+    fn forget_oldest(&mut self) {
+        let mut looked_at = 0;
+        while self.capacity <= self.entries.len() && looked_at < self.age.len() {
+            looked_at += 1;
+            let Some(key) = self.age.pop_front() else { return };
+            match self.entries.get(&key) {
+                Some(Entry::Known { hop }) => {
+                    self.free.push(*hop);
+                    self.entries.remove(&key);
+                }
+                Some(Entry::Silent) => {
+                    self.entries.remove(&key);
+                }
+                Some(Entry::Asking { .. }) => self.age.push_back(key),
+                None => {}
+            }
+        }
+    }
+}
+
+/// Probes that may wait at a time.
+const PARKED_MAX: usize = 65_536;
+const QUESTIONS: u8 = 3;
+/// How long an answer is awaited: 1 second, as the kernel's RETRANS_TIMER.
+const ANSWER_NS: u64 = 1_000_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
+    const MAC: Mac = Mac([2, 0, 0, 0, 0, 7]);
+
+    fn parked(cursor: u64) -> Parked {
+        Parked { cursor: Cursor(cursor), pass: 0 }
+    }
+
+    fn table(capacity: u16) -> (NextHops, Neighbours) {
+        let hops = NextHops::new(capacity);
+        (hops.clone(), Neighbours::new(hops, 1))
+    }
+
+    #[test]
+    fn a_probe_waits_for_the_answer_and_then_knows_its_hop() {
+        let (hops, mut neighbours) = table(8);
+        let (mut ready, mut failed) = (Vec::new(), Vec::new());
+        assert_eq!(neighbours.look_up(HOST, 0), Lookup::Unknown);
+        neighbours.park(HOST, parked(1));
+        neighbours.park(HOST, parked(2));
+        assert_eq!(neighbours.question(0, &mut failed), Some(HOST));
+        assert_eq!(neighbours.question(0, &mut failed), None, "one question at a time");
+        neighbours.answer(HOST, MAC, &mut ready);
+        assert_eq!(ready, [parked(1), parked(2)]);
+        let Lookup::Hop(hop) = neighbours.look_up(HOST, 1) else { panic!("known") };
+        assert_eq!(hops.mac(hop), MAC);
+        assert!(neighbours.parked() == 0 && failed.is_empty());
+    }
+
+    #[test]
+    fn silence_after_three_questions_fails_the_probes() {
+        let (_, mut neighbours) = table(8);
+        let mut failed = Vec::new();
+        assert_eq!(neighbours.look_up(HOST, 0), Lookup::Unknown);
+        neighbours.park(HOST, parked(1));
+        for second in 0..3 {
+            assert_eq!(neighbours.question(second * ANSWER_NS, &mut failed), Some(HOST));
+        }
+        assert_eq!(neighbours.question(3 * ANSWER_NS - 1, &mut failed), None);
+        assert!(failed.is_empty());
+        assert_eq!(neighbours.question(3 * ANSWER_NS, &mut failed), None);
+        assert_eq!(failed, [parked(1)]);
+        assert_eq!(neighbours.look_up(HOST, 3 * ANSWER_NS), Lookup::Unreachable);
+    }
+
+    #[test]
+    fn a_question_that_could_not_be_sent_does_not_count() {
+        let (_, mut neighbours) = table(8);
+        let mut failed = Vec::new();
+        neighbours.look_up(HOST, 0);
+        for _ in 0..10 {
+            assert_eq!(neighbours.question(0, &mut failed), Some(HOST));
+            neighbours.ask_again(HOST, 0);
+        }
+        assert!(failed.is_empty());
+    }
+
+    #[test]
+    fn answers_nobody_asked_for_are_ignored() {
+        let (hops, mut neighbours) = table(4);
+        let mut ready = Vec::new();
+        neighbours.answer(HOST, MAC, &mut ready);
+        assert_eq!((0..4).map(|hop| hops.mac(hop)).collect::<Vec<_>>(), [Mac::default(); 4]);
+    }
+
+    #[test]
+    fn the_table_forgets_the_oldest_and_never_those_with_waiting_probes() {
+        let (_, mut neighbours) = table(4);
+        let (mut ready, mut failed) = (Vec::new(), Vec::new());
+        let waiting = Ipv4Addr::new(192, 0, 2, 200);
+        neighbours.look_up(waiting, 0);
+        neighbours.park(waiting, parked(9));
+        for host in 1..100 {
+            let address = Ipv4Addr::new(192, 0, 2, host);
+            assert_eq!(neighbours.look_up(address, 0), Lookup::Unknown);
+            while neighbours.question(0, &mut failed).is_some() {}
+            neighbours.answer(address, MAC, &mut ready);
+            assert!(matches!(neighbours.look_up(address, 0), Lookup::Hop(_)), "{address}");
+        }
+        neighbours.answer(waiting, MAC, &mut ready);
+        assert_eq!(ready, [parked(9)]);
+    }
+}
