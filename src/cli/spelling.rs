@@ -1,0 +1,123 @@
+//! The spellings people bring from masscan and nmap: option names ignore case and `-_.`, a few short options have
+//! two letters, some options have other names.
+//!
+//! Invariant: rewrites words only; what an option means is in `args`.
+
+use std::ffi::{OsStr, OsString};
+
+/// Rewrites every word that is an option under another spelling.
+///
+/// # Errors
+/// For an option of masscan or nmap that swath refuses, with the reason.
+pub(super) fn canonical(words: Vec<OsString>, command: &clap::Command) -> Result<Vec<OsString>, String> {
+    let mut options_end = false;
+    let mut canonical = Vec::with_capacity(words.len());
+    for word in words {
+        let Some(text) = word.to_str().filter(|_| !options_end) else {
+            canonical.push(word);
+            continue;
+        };
+        options_end = text == "--";
+        if let Some((_, long)) = TWO_LETTERS.iter().find(|(short, _)| *short == text) {
+            canonical.push(OsString::from(long));
+        } else if let Some(rest) = text.strip_prefix("--").filter(|rest| !rest.is_empty()) {
+            canonical.push(long_option(rest, command));
+        } else {
+            canonical.push(word);
+        }
+    }
+    Ok(canonical)
+}
+
+/// `--Exclude_File=x` to `--exclude-file=x`. A name nobody knows stays as it is: clap explains.
+fn long_option(rest: &str, command: &clap::Command) -> OsString {
+    let (name, value) = rest.split_once('=').map_or((rest, None), |(name, value)| (name, Some(value)));
+    let plain = plain(name);
+    let alias = ALIASES.iter().find(|(alias, _)| *alias == plain).map(|(_, long)| (*long).to_owned());
+    let long = alias.or_else(|| {
+        let mut longs = command.get_arguments().filter_map(clap::Arg::get_long);
+        longs.find(|long| self::plain(long) == plain).map(ToOwned::to_owned)
+    });
+    let mut word = OsString::from("--");
+    word.push(long.as_deref().unwrap_or(name));
+    if let Some(value) = value {
+        word.push(OsStr::new("="));
+        word.push(value);
+    }
+    word
+}
+
+fn plain(name: &str) -> String {
+    name.chars().filter(|letter| !matches!(letter, '-' | '_' | '.')).flat_map(char::to_lowercase).collect()
+}
+
+/// Short options of two letters.
+const TWO_LETTERS: &[(&str, &str)] = &[("-iL", "--include-file"), ("-sS", "--syn-scan"), ("-Pn", "--no-ping")];
+
+/// Other names of long options, without `-_.`, in lower case.
+const ALIASES: &[(&str, &str)] = &[
+    ("adapter", "interface"),
+    ("adapterip", "source-ip"),
+    ("adapterport", "source-port"),
+    ("destmac", "router-mac"),
+    ("excludeip", "exclude"),
+    ("excludeport", "exclude-ports"),
+    ("excluderange", "exclude"),
+    ("includefile", "include-file"),
+    ("maxrate", "rate"),
+    ("openonly", "open"),
+    ("port", "ports"),
+    ("randomseed", "seed"),
+    ("router", "router-mac"),
+    ("shards", "shard"),
+    ("sourceaddress", "source-ip"),
+    ("srcip", "source-ip"),
+    ("topport", "top-ports"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::args::command;
+
+    fn spelled(words: &[&str]) -> Vec<String> {
+        let words = words.iter().map(OsString::from).collect();
+        let canonical = canonical(words, &command()).expect("accepted");
+        canonical.into_iter().map(|word| word.into_string().expect("UTF-8")).collect()
+    }
+
+    #[test]
+    fn names_ignore_case_and_punctuation() {
+        assert_eq!(spelled(&["--excludefile", "x", "--Exclude_File=y", "--exclude.file"]), [
+            "--exclude-file",
+            "x",
+            "--exclude-file=y",
+            "--exclude-file"
+        ]);
+        assert_eq!(spelled(&["--max-rate=10k", "-iL", "f", "--TOPPORTS"]), [
+            "--rate=10k",
+            "--include-file",
+            "f",
+            "--top-ports"
+        ]);
+    }
+
+    #[test]
+    fn what_is_no_option_stays_as_it_is() {
+        assert_eq!(spelled(&["-p80", "-", "--", "--Rate"]), ["-p80", "-", "--", "--Rate"]);
+        assert_eq!(spelled(&["--no-such=1"]), ["--no-such=1"]);
+    }
+
+    #[test]
+    fn every_alias_leads_to_an_option_that_exists() {
+        let command = command();
+        let longs: Vec<&str> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
+        for (alias, long) in ALIASES {
+            assert!(longs.contains(long), "{alias} -> {long}");
+            assert!(!longs.iter().any(|other| plain(other) == *alias && other != long), "{alias} hides an option");
+        }
+        for (short, long) in TWO_LETTERS {
+            assert!(longs.contains(&&long[2..]), "{short} -> {long}");
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Generation: cursors to probes, a batch at a time, each stage its own small loop over the lanes.
+//!
+//! The order gives target numbers, the space their addresses and ports, the cookie their numbers and source ports.
+//! No stage divides, allocates or locks; the loops are plain array code that the compiler turns into vector code.
+//!
+//! Invariant: pure. The same cursors give the same probes, whichever thread asks.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::batch::{Batch, Family, LANES, Template};
+use crate::cookie::{Cookie, CookieKey, SourcePorts};
+use crate::order::{Chunk, Order};
+use crate::target::{Cursor, Port, Protocol, Selected, Space, Target};
+
+/// Makes probes of cursors.
+#[derive(Clone)]
+pub struct Generator {
+    order: Order,
+    space: Arc<Space>,
+    key: CookieKey,
+    ports: SourcePorts,
+    /// For each protocol number, the template for IPv4 and for IPv6.
+    templates: Box<[[u8; 2]; 256]>,
+    v4_only: bool,
+}
+
+impl Generator {
+    /// A generator for a space in an order. `templates` says which template serves which protocol; targets of a
+    /// protocol or family without one do not occur in a valid plan.
+    ///
+    /// # Panics
+    /// When order and space differ in size.
+    pub fn new(
+        order: Order,
+        space: Arc<Space>,
+        (key, ports): (CookieKey, SourcePorts),
+        templates: &[(Protocol, Template)],
+    ) -> Generator {
+        assert_eq!(order.len(), space.len(), "the order permutes exactly the targets of the space");
+        let mut table = Box::new([[0; 2]; 256]);
+        for (index, (protocol, template)) in templates.iter().enumerate() {
+            let family = usize::from(template.family() == Family::V6);
+            table[usize::from(protocol.0)][family] = u8::try_from(index).expect("fewer than 256 templates");
+        }
+        let v4_only = !space.has_v6();
+        Generator { order, space, key, ports, templates: table, v4_only }
+    }
+
+    /// Fills a batch with consecutive cursors of one pass; at most [`LANES`] of them.
+    #[inline]
+    pub fn fill(&self, chunk: Chunk, batch: &mut Batch) {
+        let count = usize::try_from(chunk.count).map_or(LANES, |count| count.min(LANES));
+        let mut numbers = [0; LANES];
+        self.order.fill(chunk.first, &mut numbers[..count]);
+        for (lane, cursor) in batch.cursor[..count].iter_mut().enumerate() {
+            *cursor = Cursor(chunk.first.0 + lane as u64);
+        }
+        batch.pass[..count].fill(chunk.pass);
+        batch.resize(count);
+        self.probes(&numbers[..count], batch);
+    }
+
+    /// Fills a batch with scattered cursors, each with its pass; at most [`LANES`] of them.
+    pub fn fill_scattered(&self, cursors: &[(Cursor, u8)], batch: &mut Batch) {
+        let count = cursors.len().min(LANES);
+        let mut numbers = [0; LANES];
+        for (lane, &(cursor, pass)) in cursors[..count].iter().enumerate() {
+            numbers[lane] = self.order.target(cursor);
+            batch.cursor[lane] = cursor;
+            batch.pass[lane] = pass;
+        }
+        batch.resize(count);
+        self.probes(&numbers[..count], batch);
+    }
+
+    /// Target numbers to addresses, ports and cookies.
+    #[inline]
+    fn probes(&self, numbers: &[u64], batch: &mut Batch) {
+        let mut selected = Selected::default();
+        self.space.select_batch(numbers, &mut selected);
+        batch.destination_v4 = selected.v4;
+        batch.destination_port = selected.port;
+        let mut hashes = self.key.cookies_v4(&selected.v4, &selected.port, &selected.protocol);
+        if self.v4_only {
+            for lane in 0..LANES {
+                batch.template[lane] = self.templates[usize::from(selected.protocol[lane])][0];
+            }
+        } else {
+            self.mixed_families(numbers.len(), &selected, &mut hashes, batch);
+        }
+        for lane in 0..LANES {
+            let cookie = Cookie(hashes[lane]);
+            batch.sequence[lane] = cookie.sequence();
+            batch.source_port[lane] = self.ports.port(cookie, batch.pass[lane]);
+            batch.identification[lane] = cookie.identification();
+        }
+    }
+
+    /// The lanes that are IPv6, one by one.
+    fn mixed_families(&self, count: usize, selected: &Selected, hashes: &mut [u64; LANES], batch: &mut Batch) {
+        batch.destination_v6 = selected.v6;
+        for lane in 0..count {
+            let protocol = Protocol(selected.protocol[lane]);
+            let family = usize::from(selected.is_v6[lane]);
+            batch.template[lane] = self.templates[usize::from(protocol.0)][family];
+            if selected.is_v6[lane] {
+                let port = Port { protocol, number: selected.port[lane] };
+                let address = IpAddr::from(selected.v6[lane].to_be_bytes());
+                hashes[lane] = self.key.cookie(&Target { address, port }).0;
+            }
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! THE receive loop. `step` is called again and again by a thread, or by the simulated world: it reads no clock.
+//!
+//! Every frame ends in exactly one counter. Nothing is dropped here: when the queue to the writer is full, the loop
+//! stops draining the ring, so that what is lost is lost in the kernel and counted there.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::dedup::Dedup;
+use crate::event::{Invalid, Record, State};
+use crate::link::{LinkError, RxQueue};
+use crate::probe::{Judge, Judgement, Probe};
+use crate::queue::Queue;
+use crate::stats::{RxCounters, Stats};
+use crate::target::Space;
+use crate::wire::arp::Announcement;
+use crate::wire::{Frame, Malformed, Segment, Transport};
+
+/// One receive thread's state.
+pub struct Rx {
+    queue: Box<dyn RxQueue>,
+    judgements: Vec<Judgement>,
+    /// Records the queue to the writer had no room for: at most those of one poll.
+    backlog: Vec<Record>,
+    drops_read_ns: u64,
+    desk: Desk,
+}
+
+/// What a receiver is made of.
+pub struct RxParts {
+    /// Where frames come from.
+    pub queue: Box<dyn RxQueue>,
+    /// Reads a frame of this interface.
+    pub read: fn(&[u8]) -> Result<Frame<'_>, Malformed>,
+    /// The probes of the scan.
+    pub probes: Vec<&'static dyn Probe>,
+    /// Believes or rejects replies.
+    pub judge: Judge,
+    /// The targets of the plan.
+    pub space: Arc<Space>,
+    /// What was seen before.
+    pub dedup: Dedup,
+    /// The queue to the writer.
+    pub records: Queue<Record>,
+    /// Where neighbours' answers go: one queue for each transmit thread.
+    pub answers: Vec<Queue<Announcement>>,
+    /// The scan's counters and which receive thread this is.
+    pub stats: (Arc<Stats>, usize),
+}
+
+/// Everything that judges, apart from the queue whose frames it looks at.
+struct Desk {
+    read: fn(&[u8]) -> Result<Frame<'_>, Malformed>,
+    probes: Vec<&'static dyn Probe>,
+    judge: Judge,
+    space: Arc<Space>,
+    dedup: Dedup,
+    records: Queue<Record>,
+    answers: Vec<Queue<Announcement>>,
+    stats: (Arc<Stats>, usize),
+}
+
+impl Rx {
+    /// A receiver at the start of its work.
+    pub fn new(parts: RxParts) -> Rx {
+        let RxParts { queue, read, probes, judge, space, dedup, records, answers, stats } = parts;
+        let desk = Desk { read, probes, judge, space, dedup, records, answers, stats };
+        Rx { queue, judgements: Vec::with_capacity(CHUNK), backlog: Vec::new(), drops_read_ns: 0, desk }
+    }
+
+    /// Takes what was received within `timeout`. Returns whether the loop may go on at once; when not, the writer is
+    /// behind and the caller waits a moment.
+    ///
+    /// # Errors
+    /// What ends the scan: the interface is gone.
+    pub fn step(&mut self, now_ns: u64, timeout: Duration) -> Result<bool, LinkError> {
+        if DROPS_EVERY_NS <= now_ns.wrapping_sub(self.drops_read_ns) {
+            self.drops_read_ns = now_ns;
+            self.desk.counters().kernel_drops.assign(self.queue.drops()?);
+        }
+        if !self.flush_backlog() {
+            return Ok(false);
+        }
+        let received = self.queue.poll(timeout)?;
+        let mut segments = [(0, NO_SEGMENT); CHUNK];
+        let mut waiting = 0;
+        for (time_ns, frame) in received.iter() {
+            if let Some(segment) = self.desk.open(frame) {
+                segments[waiting] = (time_ns, segment);
+                waiting += 1;
+                if waiting == CHUNK {
+                    self.desk.judge_all(&segments, &mut self.judgements, &mut self.backlog);
+                    waiting = 0;
+                }
+            }
+        }
+        self.desk.judge_all(&segments[..waiting], &mut self.judgements, &mut self.backlog);
+        Ok(self.flush_backlog())
+    }
+
+    /// Whether every record found so far is in the writer's queue.
+    pub fn is_flushed(&self) -> bool {
+        self.backlog.is_empty()
+    }
+
+    /// Reads the kernel's drop counter a last time.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn finish(&mut self) -> Result<(), LinkError> {
+        self.desk.counters().kernel_drops.assign(self.queue.drops()?);
+        Ok(())
+    }
+
+    /// Pushes records that waited for room; returns whether none is left.
+    fn flush_backlog(&mut self) -> bool {
+        let mut pushed = 0;
+        while let Some(record) = self.backlog.get(pushed) {
+            if self.desk.records.push(*record).is_err() {
+                break;
+            }
+            pushed += 1;
+        }
+        self.backlog.drain(..pushed);
+        self.backlog.is_empty()
+    }
+}
+
+impl Desk {
+    fn counters(&self) -> &RxCounters {
+        let (stats, thread) = &self.stats;
+        &stats.rx[*thread]
+    }
+
+    /// Reads a frame. What is no segment is settled here.
+    fn open<'a>(&self, frame: &'a [u8]) -> Option<Segment<'a>> {
+        let counters = self.counters();
+        counters.frames.add(1);
+        match (self.read)(frame) {
+            Ok(Frame::Segment(segment)) => return Some(segment),
+            Ok(Frame::Neighbour(announcement)) => {
+                for queue in &self.answers {
+                    // A full queue loses an answer, not a target: the question is asked again.
+                    let _ = queue.push(announcement);
+                }
+                counters.not_ours.add(1);
+            }
+            Ok(Frame::Other) => counters.not_ours.add(1),
+            Err(Malformed) => counters.invalid[Invalid::Malformed as usize].add(1),
+        }
+        None
+    }
+
+    /// Judges segments by the probes of the scan; the first probe that knows one settles it.
+    fn judge_all(
+        &mut self,
+        segments: &[(u64, Segment<'_>)],
+        judgements: &mut Vec<Judgement>,
+        accepted: &mut Vec<Record>,
+    ) {
+        let mut unsettled = (1u128 << segments.len()) - 1;
+        for probe in &self.probes {
+            probe.classify_all(segments, &self.judge, judgements);
+            for (index, judgement) in judgements.iter().enumerate() {
+                let bit = 1 << index;
+                if unsettled & bit == 0 || *judgement == Judgement::NotOurs {
+                    continue;
+                }
+                unsettled &= !bit;
+                let (stats, thread) = &self.stats;
+                let counters = &stats.rx[*thread];
+                match judgement {
+                    Judgement::NotOurs => {}
+                    Judgement::Invalid(invalid) => counters.invalid[*invalid as usize].add(1),
+                    Judgement::Reply(record) => match self.space.rank(&record.target()) {
+                        None => counters.invalid[Invalid::OutOfPlan as usize].add(1),
+                        Some(number) if self.dedup.insert(number, record.state) => {
+                            counters.accepted.add(1);
+                            counters.open.add(u64::from(record.state == State::Open));
+                            accepted.push(*record);
+                        }
+                        Some(_) => counters.duplicate.add(1),
+                    },
+                }
+            }
+        }
+        self.counters().not_ours.add(u64::from(unsettled.count_ones()));
+        self.counters().evicted.assign(self.dedup.evicted());
+    }
+}
+
+/// Segments judged together. One `u128` holds their settled bits.
+const CHUNK: usize = 64;
+/// How often the kernel's drop counter is read: every 100 ms.
+const DROPS_EVERY_NS: u64 = 100_000_000;
+/// What fills the unused places of a chunk.
+const NO_SEGMENT: Segment<'static> = Segment {
+    source: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
+    destination: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
+    ttl: 0,
+    identification: 0,
+    transport: Transport::Other(0),
+};

@@ -1,0 +1,234 @@
+//! THE transmit loop. `step` is called again and again by a thread, or by the simulated world: it reads no clock.
+//!
+//! Invariant: no state per target. What waits (for the link, for a neighbour) waits as a cursor, eight bytes, in a
+//! bounded list; when that is full no new target is taken.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::batch::{Batch, LANES, Source};
+use crate::event::Record;
+use crate::generate::Generator;
+use crate::link::{LinkError, Stall, TxQueue};
+use crate::neighbour::{Lookup, Neighbours, Parked};
+use crate::order::Walk;
+use crate::pace::{Grant, Pace};
+use crate::path::{Path, Paths};
+use crate::queue::Queue;
+use crate::stats::{Stats, TxCounters};
+use crate::target::Cursor;
+use crate::wire::arp::{self, Announcement};
+
+/// One transmit thread's state.
+pub struct Tx {
+    parts: TxParts,
+    batch: Batch,
+    /// Cursors to send before new ones: those the link refused, and those whose neighbour answered.
+    ready: Vec<(Cursor, u8)>,
+    answered: Vec<Parked>,
+    given_up: Vec<Parked>,
+}
+
+/// What a transmitter is made of.
+pub struct TxParts {
+    /// Where frames go.
+    pub queue: Box<dyn TxQueue>,
+    /// Makes probes of cursors.
+    pub generator: Generator,
+    /// Hands out cursors, each once over all threads.
+    pub walk: Arc<Walk>,
+    /// The rate law over all threads.
+    pub pace: Arc<Pace>,
+    /// How destinations are reached.
+    pub paths: Paths,
+    /// Who the on-link destinations are.
+    pub neighbours: Neighbours,
+    /// Answers from the receive threads.
+    pub answers: Queue<Announcement>,
+    /// The queue to the writer: above its high-water mark nothing is sent.
+    pub records: Queue<Record>,
+    /// Where questions to neighbours come from.
+    pub source: Source,
+    /// Says that the user wants no more probes.
+    pub stop: Arc<AtomicBool>,
+    /// The scan's counters and which transmit thread this is.
+    pub stats: (Arc<Stats>, usize),
+    /// What to add to `now` for the time since the Unix epoch, in nanoseconds.
+    pub epoch_offset_ns: u64,
+}
+
+/// What a step came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Work was done; step again at once.
+    Again,
+    /// Nothing can be done before this time, in nanoseconds on the clock of `now`.
+    Wait(u64),
+    /// Every probe was handed to the link or settled, or the user said stop.
+    Done,
+}
+
+impl Tx {
+    /// A transmitter at the start of its work.
+    pub fn new(parts: TxParts) -> Tx {
+        let (ready, answered, given_up) = (Vec::with_capacity(2 * LANES), Vec::new(), Vec::new());
+        Tx { parts, batch: Batch::empty(), ready, answered, given_up }
+    }
+
+    /// Sends at most one batch.
+    ///
+    /// # Errors
+    /// What ends the scan: the interface is gone, or the last gate stopped a frame.
+    pub fn step(&mut self, now_ns: u64) -> Result<Step, LinkError> {
+        self.take_answers();
+        if self.parts.stop.load(Ordering::Relaxed) || self.is_done() {
+            return Ok(Step::Done);
+        }
+        // Nothing is dropped between the receive ring and the disk: when the writer falls behind, we wait.
+        if self.parts.records.above_high_water() {
+            self.counters().pauses.add(1);
+            return Ok(Step::Wait(now_ns + PAUSE_NS));
+        }
+        let granted = match self.parts.pace.grant(now_ns, LANES as u64) {
+            Grant::Frames(frames) => frames,
+            Grant::Wait(until) => return Ok(Step::Wait(until)),
+        };
+        // Questions to neighbours come first: probes wait for them. They are frames like any other to the law.
+        let asked = self.ask_neighbours(now_ns, granted)?;
+        self.fill_batch(now_ns, granted - asked);
+        self.resolve_hops(now_ns);
+        let sent = if self.batch.is_empty() { Ok((0, None)) } else { self.submit() };
+        let (sent, stall) = sent?;
+        self.parts.pace.refund(granted - asked - sent);
+        self.counters().pending.assign((self.ready.len() + self.parts.neighbours.parked()) as u64);
+        Ok(match stall {
+            None if asked + sent == 0 => Step::Wait(now_ns + PAUSE_NS),
+            None => Step::Again,
+            Some(Stall::Full) => Step::Wait(now_ns + FULL_NS),
+            Some(Stall::Down) => Step::Wait(now_ns + DOWN_NS),
+        })
+    }
+
+    /// Ends the link's queue; returns what it has to say.
+    ///
+    /// # Errors
+    /// When the link could not keep what it promised to.
+    pub fn finish(&mut self) -> Result<Option<String>, LinkError> {
+        self.parts.queue.finish()
+    }
+
+    fn is_done(&self) -> bool {
+        self.ready.is_empty() && self.parts.neighbours.parked() == 0 && self.parts.walk.is_done()
+    }
+
+    fn counters(&self) -> &TxCounters {
+        let (stats, thread) = &self.parts.stats;
+        &stats.tx[*thread]
+    }
+
+    /// Takes what the receive threads heard of neighbours: the probes that waited for them are ready.
+    fn take_answers(&mut self) {
+        for _ in 0..LANES {
+            let Some(Announcement { address, mac }) = self.parts.answers.pop() else { return };
+            self.parts.neighbours.answer(address, mac, &mut self.answered);
+            self.ready.extend(self.answered.drain(..).map(|parked| (parked.cursor, parked.pass)));
+        }
+    }
+
+    /// Asks for the neighbours that are due, at most `most`; returns how many questions left.
+    fn ask_neighbours(&mut self, now_ns: u64, most: u64) -> Result<u64, LinkError> {
+        let IpAddr::V4(address) = self.parts.source.address else { return Ok(0) };
+        let mut asked = 0;
+        while asked < most {
+            let Some(wanted) = self.parts.neighbours.question(now_ns, &mut self.given_up) else { break };
+            let question = arp::request(self.parts.source.mac, address, wanted);
+            if !self.parts.queue.send(&question)? {
+                self.parts.neighbours.ask_again(wanted, now_ns + FULL_NS);
+                break;
+            }
+            asked += 1;
+        }
+        let (stats, thread) = &self.parts.stats;
+        stats.tx[*thread].housekeeping.add(asked);
+        stats.tx[*thread].unresolved.add(self.given_up.len() as u64);
+        self.given_up.clear();
+        Ok(asked)
+    }
+
+    /// Fills the batch with at most `most` probes: those that waited, or the next of the order.
+    fn fill_batch(&mut self, now_ns: u64, most: u64) {
+        self.batch.resize(0);
+        self.batch.time_us = ((now_ns + self.parts.epoch_offset_ns) / 1000 & 0xffff_ffff) as u32;
+        if !self.ready.is_empty() {
+            let count = self.ready.len().min(LANES).min(most as usize);
+            self.parts.generator.fill_scattered(&self.ready[..count], &mut self.batch);
+            self.ready.drain(..count);
+        } else if !self.parts.neighbours.is_full()
+            && let Some(chunk) = self.parts.walk.take(most.min(LANES as u64))
+        {
+            self.parts.generator.fill(chunk, &mut self.batch);
+        }
+    }
+
+    /// Gives every lane its next hop, and takes those out that have none yet or never will.
+    fn resolve_hops(&mut self, now_ns: u64) {
+        if let Some(Path::Hop(hop)) = self.parts.paths.only() {
+            self.batch.hop = [hop; LANES];
+            return;
+        }
+        let mut kept = 0;
+        for lane in 0..self.batch.len() {
+            if let Some(hop) = self.hop_of(lane, now_ns) {
+                self.batch.copy_lane(lane, kept);
+                self.batch.hop[kept] = hop;
+                kept += 1;
+            }
+        }
+        self.batch.resize(kept);
+    }
+
+    /// The next hop of a lane; a lane without one is parked or counted.
+    fn hop_of(&mut self, lane: usize, now_ns: u64) -> Option<u16> {
+        let address = self.batch.destination_v4[lane];
+        match self.parts.paths.to(address) {
+            Path::Hop(hop) => return Some(hop),
+            Path::ManyStations => self.counters().excluded_later.add(1),
+            Path::Own => self.counters().own_address.add(1),
+            Path::OnLink => {
+                let address = Ipv4Addr::from(address);
+                match self.parts.neighbours.look_up(address, now_ns) {
+                    Lookup::Hop(hop) => return Some(hop),
+                    Lookup::Unreachable => self.counters().unresolved.add(1),
+                    Lookup::Unknown => {
+                        let parked = Parked { cursor: self.batch.cursor[lane], pass: self.batch.pass[lane] };
+                        self.parts.neighbours.park(address, parked);
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Hands the batch to the link; the lanes it did not take are ready to be sent again.
+    fn submit(&mut self) -> Result<(u64, Option<Stall>), LinkError> {
+        let accepted = self.parts.queue.submit(&self.batch)?;
+        let refused = self.batch.lanes() & !accepted.lanes;
+        for lane in 0..self.batch.len() {
+            if refused & (1 << lane) != 0 {
+                self.ready.push((self.batch.cursor[lane], self.batch.pass[lane]));
+            }
+        }
+        let sent = u64::from((self.batch.lanes() & accepted.lanes).count_ones());
+        self.counters().sent.add(sent);
+        self.counters().requeued.add(u64::from(refused.count_ones()));
+        Ok((sent, accepted.stall))
+    }
+}
+
+/// How long to wait for the writer or for a neighbour: 1 ms.
+const PAUSE_NS: u64 = 1_000_000;
+/// How long to wait when the interface's queue is full: 50 us, a few dozen frames at gigabit speed.
+const FULL_NS: u64 = 50_000;
+/// How long to wait when the interface is down: 10 ms.
+const DOWN_NS: u64 = 10_000_000;
