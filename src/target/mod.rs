@@ -2,8 +2,37 @@
 //!
 //! Invariant: nothing here knows an order, a probe or a packet, and nothing here resolves a name.
 
+pub mod error;
+pub mod ranges;
+
+pub mod addresses;
+pub mod ports;
+pub mod top_ports;
+
+mod pattern;
+pub mod special;
+
+pub mod spec;
+
+pub mod list;
+
+pub mod file;
+
+mod numbered;
+pub mod space;
+
 use std::fmt;
 use std::net::IpAddr;
+
+pub use addresses::{AddressSet, RangeList};
+pub use error::{Reason, SpecError};
+pub use file::{FileError, read_targets};
+pub use list::{Endpoints, TargetList, parse_line, parse_list};
+pub use ports::{PortSet, parse_excluded_ports, parse_ports};
+pub use ranges::Ranges;
+pub use space::{Lanes, Space, SpaceError};
+pub use spec::{Name, Spec, parse_spec};
+pub use top_ports::top_ports;
 
 /// A position in the order: the unit of progress, shard, resume and audit. Not a target number: the order maps
 /// one to the other.

@@ -1,0 +1,129 @@
+//! [`Numbered`]: addresses counted from 0, ascending, with both directions fast; and [`Finder`], the bucket table
+//! that both it and the space search with.
+//!
+//! Invariant: immutable once built; a look-up allocates nothing and divides nothing.
+
+use super::ranges::{AddressBits, Ranges};
+
+/// Finds which of many ascending starts is the last at or below a number.
+///
+/// The numbers are cut into equal buckets, and the table says for each bucket which start is in force at its
+/// beginning, so a look-up is one load and a search among the starts inside one bucket: usually none. Where many
+/// starts crowd into one bucket the search is binary, so no input is slower than a plain binary search.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Finder {
+    shift: u32,
+    /// One entry per bucket, and one more that ends the last bucket.
+    table: Box<[u32]>,
+}
+
+impl Finder {
+    /// A finder over `count` starts, the first of them 0, of numbers below `total`.
+    pub(super) fn new(count: usize, total: u64, start: impl Fn(usize) -> u64) -> Finder {
+        let wanted = (count * BUCKETS_PER_START).clamp(1, BUCKETS_MAX.max(count / STARTS_PER_BUCKET));
+        let bits = u64::BITS - total.saturating_sub(1).leading_zeros();
+        let shift = bits.saturating_sub(wanted.next_power_of_two().trailing_zeros());
+        let buckets = total.saturating_sub(1).checked_shr(shift).unwrap_or(0) + 1;
+        let mut table = Vec::new();
+        let mut index = 0;
+        for bucket in 0..buckets {
+            let beginning = bucket << shift;
+            while index + 1 < count && start(index + 1) <= beginning {
+                index += 1;
+            }
+            table.push(u32::try_from(index).unwrap_or(u32::MAX));
+        }
+        table.push(u32::try_from(count.saturating_sub(1)).unwrap_or(u32::MAX));
+        Finder { shift, table: table.into_boxed_slice() }
+    }
+
+    /// The index of the last start at or below `number`, which must be below the total.
+    #[inline]
+    pub(super) fn find(&self, number: u64, start: impl Fn(usize) -> u64) -> usize {
+        let bucket = usize::try_from(number >> self.shift).unwrap_or(usize::MAX);
+        let (mut low, mut high) = (self.table[bucket] as usize, self.table[bucket + 1] as usize);
+        while SCAN_MAX < high - low {
+            let middle = low + (high - low).div_ceil(2);
+            if start(middle) <= number {
+                low = middle;
+            } else {
+                high = middle - 1;
+            }
+        }
+        while low < high && start(low + 1) <= number {
+            low += 1;
+        }
+        low
+    }
+}
+
+/// Buckets per start while there are few: makes it likely that a bucket holds no start at all.
+const BUCKETS_PER_START: usize = 64;
+/// Buckets at most (256 KiB of table), unless that would leave more than [`STARTS_PER_BUCKET`] in each.
+const BUCKETS_MAX: usize = 1 << 16;
+/// Starts per bucket on average, at most.
+const STARTS_PER_BUCKET: usize = 4;
+/// Starts that are looked at one after the other rather than by halves.
+const SCAN_MAX: usize = 4;
+
+/// The addresses of a set, numbered from 0 in ascending order. 8 bytes a range for IPv4, 24 for IPv6.
+#[derive(Debug, Clone)]
+pub(super) struct Numbered<T: AddressBits> {
+    total: u64,
+    /// The number of the first address of each range.
+    starts: Box<[T::Number]>,
+    /// The first address of each range.
+    firsts: Box<[T]>,
+    finder: Finder,
+}
+
+impl<T: AddressBits> Numbered<T> {
+    /// Numbers the addresses of a set of at most 2^63, in fewer than 2^32 ranges (the space checks both).
+    pub(super) fn new(ranges: &Ranges<T>) -> Numbered<T> {
+        let mut total = 0u64;
+        let mut starts = Vec::with_capacity(ranges.as_slice().len());
+        for (first, last) in ranges.iter() {
+            starts.push(T::number(total));
+            total += last.since(first) + 1;
+        }
+        let firsts = ranges.iter().map(|(first, _)| first).collect();
+        let finder = Finder::new(starts.len(), total, |index| starts[index].into());
+        Numbered { total, starts: starts.into_boxed_slice(), firsts, finder }
+    }
+
+    /// How many addresses there are.
+    #[inline]
+    pub(super) fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// The address with a number below the total.
+    #[inline]
+    pub(super) fn address(&self, number: u64) -> T {
+        let range = self.finder.find(number, |index| self.starts[index].into());
+        let start: u64 = self.starts[range].into();
+        self.firsts[range].plus(number - start)
+    }
+
+    /// The number of an address, if it is in the set.
+    pub(super) fn number(&self, address: T) -> Option<u64> {
+        let range = self.firsts.partition_point(|&first| first <= address).checked_sub(1)?;
+        let offset: u128 = address.into() - self.firsts[range].into();
+        let (start, end) = self.span(range);
+        (offset < u128::from(end - start)).then(|| start + address.since(self.firsts[range]))
+    }
+
+    /// The ranges, ascending and inclusive.
+    pub(super) fn ranges(&self) -> impl Iterator<Item = (T, T)> + '_ {
+        self.firsts.iter().enumerate().map(|(range, &first)| {
+            let (start, end) = self.span(range);
+            (first, first.plus(end - start - 1))
+        })
+    }
+
+    /// The number of the first address of a range, and that after its last.
+    fn span(&self, range: usize) -> (u64, u64) {
+        let end = self.starts.get(range + 1).map_or(self.total, |&start| start.into());
+        (self.starts[range].into(), end)
+    }
+}

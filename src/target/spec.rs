@@ -1,0 +1,303 @@
+//! One target spec: an address, a block, a range, an octet pattern, a list of these, or a name.
+//!
+//! The grammar is the union of nmap's and masscan's. A text that different programs read differently (`010.0.0.1`,
+//! `10.1`) or that cannot mean what it says (`/33`) is refused, with the way out.
+//!
+//! Invariant: resolves nothing. A name is handed back as a name.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::addresses::RangeList;
+use super::error::{Reason, SpecError};
+use super::pattern;
+use super::special;
+
+/// What a spec means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Spec {
+    /// Addresses, as ranges.
+    Addresses(RangeList),
+    /// Something to resolve first.
+    Name(Name),
+}
+
+/// A host name, not resolved.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Name {
+    /// The name as written.
+    pub name: Box<str>,
+    /// With `name/24`: the length of the block around each address that the name resolves to.
+    pub prefix: Option<u8>,
+}
+
+/// Reads one spec:
+///
+/// | form | meaning |
+/// |---|---|
+/// | `10.0.0.1`, `2001:db8::1`, `[2001:db8::1]` | one address |
+/// | `10.0.0.40/24`, `2001:db8::/120` | the whole block, also when host bits are set |
+/// | `10.0.0.1-10.0.0.9`, `2001:db8::1-2001:db8::9`, `[a]-[b]` | first to last, both included |
+/// | `10.0-1.1,3.0`, `10.0.0.-3`, `10.0.0.253-`, `10.0.0.*` | octet patterns: four octets, always |
+/// | `10.0.0.1,10.0.0.3` | a list of any of the above |
+/// | `example.org`, `example.org/24` | a [`Name`] |
+///
+/// # Errors
+/// Everything else, with the text, the reason and the way out.
+pub fn parse_spec(text: &str) -> Result<Spec, SpecError> {
+    let mut ranges = RangeList::default();
+    let parts = split_list(text)?;
+    for part in &parts {
+        match parse_part(part, &mut ranges).map_err(|reason| reason.target(part))? {
+            Some(name) if parts.len() == 1 => return Ok(Spec::Name(name)),
+            Some(_) => return Err(Reason::NameInList.target(part)),
+            None => {}
+        }
+    }
+    Ok(Spec::Addresses(ranges))
+}
+
+/// Splits a comma list into specs. A comma inside an octet pattern does not split: in `10.0.0.1,3` the `3` is a
+/// last octet, since alone it would be nothing.
+pub(super) fn split_list(text: &str) -> Result<Vec<&str>, SpecError> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(Reason::Empty.target(text));
+    }
+    let mut parts = Vec::with_capacity(1);
+    let mut offset = 0;
+    let mut group = Group::default();
+    for piece in text.split(',') {
+        let end = offset + piece.len();
+        if piece.is_empty() {
+            return Err(Reason::EmptyPart(',').target(text));
+        }
+        // Only digits and the marks of patterns can be part of a pattern; everything else stands alone.
+        let dots = pattern::is_numeric(piece).then(|| piece.bytes().filter(|&byte| byte == b'.').count());
+        match (group.dots, dots) {
+            (Some(before), Some(more)) if before + more <= 3 => {
+                group.dots = Some(before + more);
+                group.loose = (before == 3).then_some(piece);
+            }
+            (before, _) => {
+                if let (Some(loose), Some(1..)) = (group.loose, dots) {
+                    return Err(Reason::AmbiguousList(loose.into()).target(text));
+                }
+                if before.is_some() || group.end != 0 {
+                    parts.push(&text[group.start..group.end]);
+                }
+                group = Group { start: offset, end, dots, loose: None };
+            }
+        }
+        group.end = end;
+        offset = end + 1;
+    }
+    parts.push(&text[group.start..group.end]);
+    Ok(parts)
+}
+
+/// The pieces of a comma list that make up one spec so far.
+#[derive(Default)]
+struct Group<'a> {
+    start: usize,
+    end: usize,
+    /// Dots so far, if all pieces are numeric.
+    dots: Option<usize>,
+    /// A piece without dots after three dots were complete: it belongs here unless another address follows.
+    loose: Option<&'a str>,
+}
+
+/// Reads one part of a list into ranges, or gives back a name.
+pub(super) fn parse_part(part: &str, ranges: &mut RangeList) -> Result<Option<Name>, Reason> {
+    if let Some((first, last)) = pattern::plain_block(part.as_bytes()) {
+        ranges.v4.push((first, last));
+        return Ok(None);
+    }
+    check_characters(part)?;
+    if part.contains([':', '[', ']']) {
+        ranges.v6.push(parse_v6(part)?);
+        return Ok(None);
+    }
+    let (body, prefix) = match part.split_once('/') {
+        Some((body, prefix)) => (body, Some(prefix)),
+        None => (part, None),
+    };
+    if pattern::is_numeric(body) {
+        parse_v4(body, prefix, ranges)?;
+        return Ok(None);
+    }
+    let prefix = prefix.map(|prefix| parse_prefix(prefix, 128)).transpose()?;
+    check_name(body)?;
+    Ok(Some(Name { name: body.into(), prefix }))
+}
+
+/// Refuses texts that no form allows, with a reason of their own.
+fn check_characters(part: &str) -> Result<(), Reason> {
+    if part.is_empty() {
+        return Err(Reason::Empty);
+    }
+    if part.contains("://") {
+        return Err(Reason::Url);
+    }
+    if part.contains('%') {
+        return Err(Reason::Zone);
+    }
+    for character in part.chars() {
+        match character {
+            'a'..='z' | 'A'..='Z' | '0'..='9' | '.' | '-' | '_' | '*' | '/' | ':' | '[' | ']' | ',' => {}
+            '\u{2010}'..='\u{2015}' => return Err(Reason::Dash(character)),
+            _ => return Err(Reason::Character(character)),
+        }
+    }
+    Ok(())
+}
+
+fn parse_v4(body: &str, prefix: Option<&str>, ranges: &mut RangeList) -> Result<(), Reason> {
+    if body.is_empty() {
+        return Err(Reason::EmptyPart('/'));
+    }
+    if let Some(prefix) = prefix {
+        if body.contains(['-', '*', ',']) || prefix.find('-').is_some_and(|at| 0 < at) {
+            return Err(Reason::PrefixOnRange);
+        }
+        let address = pattern::parse_address(body)?;
+        ranges.v4.push(block_v4(address, parse_prefix(prefix, 32)?));
+        return Ok(());
+    }
+    if let Some((first, last)) = body.split_once('-')
+        && 3 < body.bytes().filter(|&byte| byte == b'.').count()
+    {
+        let (first, last) = (range_end(first)?, range_end(last)?);
+        if last < first {
+            return Err(Reason::Reversed(first.to_string().into(), last.to_string().into()));
+        }
+        ranges.v4.push((first.into(), last.into()));
+        return Ok(());
+    }
+    let expanded = pattern::expand(body)?;
+    match expanded.as_slice() {
+        [one] => ranges.v4.push(*one),
+        [first, .., last] => {
+            // A pattern is one spec: it lies inside a special-purpose prefix if both its ends do.
+            let (lowest, highest) = (Ipv4Addr::from(first.0), Ipv4Addr::from(last.1));
+            let named = special::naming(IpAddr::V4(lowest), IpAddr::V4(highest)).is_some();
+            let list = if named { &mut ranges.v4 } else { &mut ranges.swept };
+            list.extend_from_slice(&expanded);
+        }
+        [] => {}
+    }
+    Ok(())
+}
+
+/// One end of a range `a-b` of whole addresses.
+fn range_end(text: &str) -> Result<Ipv4Addr, Reason> {
+    if text.bytes().filter(|&byte| byte == b'.').count() != 3 || text.contains(['-', '*', ',']) {
+        return Err(Reason::RangeEnd(text.into()));
+    }
+    pattern::parse_address(text).map(Ipv4Addr::from)
+}
+
+fn block_v4(address: u32, prefix: u8) -> (u32, u32) {
+    let hosts = u32::MAX.checked_shr(u32::from(prefix)).unwrap_or(0);
+    (address & !hosts, address | hosts)
+}
+
+fn parse_v6(part: &str) -> Result<(u128, u128), Reason> {
+    // One colon alone makes no IPv6 address: it is address:port or name:port.
+    if part.contains("]:") || (!part.contains('[') && part.bytes().filter(|&byte| byte == b':').count() == 1)
+    {
+        return Err(Reason::PortOutsideFile);
+    }
+    let inside = part.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let part = inside.filter(|rest| !rest.contains(['[', ']'])).unwrap_or(part);
+    let (first, last) = if let Some((first, last)) = part.split_once('-') {
+        if part.contains('/') {
+            return Err(Reason::PrefixOnRange);
+        }
+        (parse_v6_address(first)?, parse_v6_address(last)?)
+    } else if let Some((address, prefix)) = part.split_once('/') {
+        let address = u128::from(parse_v6_address(address)?);
+        let hosts = u128::MAX.checked_shr(u32::from(parse_prefix(prefix, 128)?)).unwrap_or(0);
+        (Ipv6Addr::from(address & !hosts), Ipv6Addr::from(address | hosts))
+    } else {
+        let address = parse_v6_address(part)?;
+        (address, address)
+    };
+    if let (Some(mapped), Some(_)) = (first.to_ipv4_mapped(), last.to_ipv4_mapped()) {
+        let hint = if first == last { format!(", {mapped}") } else { String::new() };
+        return Err(Reason::Mapped(hint.into()));
+    }
+    if last < first {
+        return Err(Reason::Reversed(first.to_string().into(), last.to_string().into()));
+    }
+    Ok((first.into(), last.into()))
+}
+
+/// One IPv6 address, in brackets or not.
+pub(super) fn parse_v6_address(text: &str) -> Result<Ipv6Addr, Reason> {
+    let bare = match (text.strip_prefix('['), text.strip_suffix(']')) {
+        (Some(rest), Some(_)) => &rest[..rest.len().saturating_sub(1)],
+        (None, None) => text,
+        _ => return Err(Reason::Brackets),
+    };
+    if bare.contains(['[', ']']) {
+        return Err(Reason::Brackets);
+    }
+    bare.parse().map_err(|_| {
+        if bare.parse::<Ipv4Addr>().is_ok() { Reason::MixedFamilies } else { Reason::NotIpv6(bare.into()) }
+    })
+}
+
+/// A prefix length from 0 to `bits`, in decimal.
+fn parse_prefix(text: &str, bits: u8) -> Result<u8, Reason> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(Reason::PrefixText(text.into(), bits));
+    }
+    if text.len() > 1 && text.starts_with('0') {
+        let shown = match text.trim_start_matches('0') {
+            "" => "0",
+            rest => rest,
+        };
+        return Err(Reason::LeadingZero(format!("/{text}").into(), format!("/{shown}").into()));
+    }
+    match text.parse::<u8>() {
+        Ok(length) if length <= bits => Ok(length),
+        _ => Err(Reason::PrefixAbove(text.into(), bits)),
+    }
+}
+
+/// Whether a text may be a host name (RFC 1123 section 2.1, with underscores, which exist).
+fn check_name(text: &str) -> Result<(), Reason> {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let hexadecimal = |label: &str| label.starts_with("0x") || label.starts_with("0X");
+    if text.split('.').all(|label| digits(label) || hexadecimal(label)) {
+        return Err(Reason::Hexadecimal);
+    }
+    if text.get(..2).is_some_and(|head| head.eq_ignore_ascii_case("as")) && digits(&text[2..]) {
+        return Err(Reason::AutonomousSystem);
+    }
+    if text.contains('*') {
+        return Err(Reason::BadName("* stands for an octet of an IPv4 address, not for part of a name"));
+    }
+    if text.contains([',', '/']) {
+        return Err(Reason::BadName("a name holds letters, digits, hyphens and dots"));
+    }
+    let text = text.strip_suffix('.').unwrap_or(text);
+    if 253 < text.len() {
+        return Err(Reason::BadName("a name has at most 253 characters"));
+    }
+    for label in text.split('.') {
+        if label.is_empty() {
+            return Err(Reason::BadName("two dots follow each other, or a dot stands first"));
+        }
+        if 63 < label.len() {
+            return Err(Reason::BadName("a part between dots has at most 63 characters"));
+        }
+        if label.starts_with('-') || label.ends_with('-') {
+            return Err(Reason::BadName("a part between dots neither begins nor ends with a hyphen"));
+        }
+    }
+    if text.rsplit('.').next().is_some_and(digits) {
+        return Err(Reason::BadName("the last part of a name is not a number"));
+    }
+    Ok(())
+}
