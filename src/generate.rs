@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::batch::{Batch, Family, LANES, Template};
 use crate::cookie::{Cookie, CookieKey, SourcePorts};
 use crate::order::{Chunk, Order};
-use crate::target::{Cursor, Port, Protocol, Selected, Space, Target};
+use crate::target::{Cursor, Lanes, Port, Protocol, Space, Target};
 
 /// Makes probes of cursors.
 #[derive(Clone)]
@@ -43,7 +43,7 @@ impl Generator {
             let family = usize::from(template.family() == Family::V6);
             table[usize::from(protocol.0)][family] = u8::try_from(index).expect("fewer than 256 templates");
         }
-        let v4_only = !space.has_v6();
+        let v4_only = !space.blocks().any(|block| block.is_v6);
         Generator { order, space, key, ports, templates: table, v4_only }
     }
 
@@ -77,17 +77,21 @@ impl Generator {
     /// Target numbers to addresses, ports and cookies.
     #[inline]
     fn probes(&self, numbers: &[u64], batch: &mut Batch) {
-        let mut selected = Selected::default();
-        self.space.select_batch(numbers, &mut selected);
-        batch.destination_v4 = selected.v4;
-        batch.destination_port = selected.port;
-        let mut hashes = self.key.cookies_v4(&selected.v4, &selected.port, &selected.protocol);
-        if self.v4_only {
-            for lane in 0..LANES {
-                batch.template[lane] = self.templates[usize::from(selected.protocol[lane])][0];
-            }
-        } else {
-            self.mixed_families(numbers.len(), &selected, &mut hashes, batch);
+        let (mut protocol, mut is_v6) = ([0; LANES], [false; LANES]);
+        let mut lanes = Lanes {
+            v4: &mut batch.destination_v4,
+            v6: &mut batch.destination_v6,
+            port: &mut batch.destination_port,
+            protocol: &mut protocol,
+            is_v6: &mut is_v6,
+        };
+        self.space.select_batch(numbers, &mut lanes);
+        let mut hashes = self.key.cookies_v4(&batch.destination_v4, &batch.destination_port, &protocol);
+        for lane in 0..LANES {
+            batch.template[lane] = self.templates[usize::from(protocol[lane])][0];
+        }
+        if !self.v4_only {
+            self.other_family(numbers.len(), (&protocol, &is_v6), &mut hashes, batch);
         }
         for lane in 0..LANES {
             let cookie = Cookie(hashes[lane]);
@@ -97,18 +101,19 @@ impl Generator {
         }
     }
 
-    /// The lanes that are IPv6, one by one.
-    fn mixed_families(&self, count: usize, selected: &Selected, hashes: &mut [u64; LANES], batch: &mut Batch) {
-        batch.destination_v6 = selected.v6;
-        for lane in 0..count {
-            let protocol = Protocol(selected.protocol[lane]);
-            let family = usize::from(selected.is_v6[lane]);
-            batch.template[lane] = self.templates[usize::from(protocol.0)][family];
-            if selected.is_v6[lane] {
-                let port = Port { protocol, number: selected.port[lane] };
-                let address = IpAddr::from(selected.v6[lane].to_be_bytes());
-                hashes[lane] = self.key.cookie(&Target { address, port }).0;
-            }
+    /// Template and cookie of the lanes that are IPv6, one by one.
+    fn other_family(
+        &self,
+        count: usize,
+        (protocol, is_v6): (&[u8; LANES], &[bool; LANES]),
+        hashes: &mut [u64; LANES],
+        batch: &mut Batch,
+    ) {
+        for lane in (0..count).filter(|&lane| is_v6[lane]) {
+            let port = Port { protocol: Protocol(protocol[lane]), number: batch.destination_port[lane] };
+            let address = IpAddr::from(batch.destination_v6[lane].to_be_bytes());
+            batch.template[lane] = self.templates[usize::from(protocol[lane])][1];
+            hashes[lane] = self.key.cookie(&Target { address, port }).0;
         }
     }
 }

@@ -1,3 +1,24 @@
 //! argv to command to exit code: the only process exit.
 
-fn main() {}
+use std::io::Write;
+use std::process::ExitCode;
+
+use swath::cli::{self, Request};
+use swath::command::{self, Exit};
+
+fn main() -> ExitCode {
+    let exit = match cli::parse(std::env::args_os()) {
+        Ok(Request::Scan(args)) => command::scan::run(&args),
+        Ok(Request::Plan(args)) => command::plan::run(&args),
+        Ok(Request::Print(text)) => {
+            // A reader that left (`swath --help | head`) has read enough.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            Exit::Done
+        }
+        Err(text) => {
+            eprint!("{text}");
+            Exit::Usage
+        }
+    };
+    ExitCode::from(exit.code())
+}

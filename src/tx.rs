@@ -98,10 +98,9 @@ impl Tx {
         let asked = self.ask_neighbours(now_ns, granted)?;
         self.fill_batch(now_ns, granted - asked);
         self.resolve_hops(now_ns);
-        let sent = if self.batch.is_empty() { Ok((0, None)) } else { self.submit() };
-        let (sent, stall) = sent?;
+        let (sent, stall) = if self.batch.is_empty() { (0, None) } else { self.submit()? };
         self.parts.pace.refund(granted - asked - sent);
-        self.counters().pending.assign((self.ready.len() + self.parts.neighbours.parked()) as u64);
+        self.count_pending();
         Ok(match stall {
             None if asked + sent == 0 => Step::Wait(now_ns + PAUSE_NS),
             None => Step::Again,
@@ -125,6 +124,10 @@ impl Tx {
     fn counters(&self) -> &TxCounters {
         let (stats, thread) = &self.parts.stats;
         &stats.tx[*thread]
+    }
+
+    fn count_pending(&self) {
+        self.counters().pending.assign((self.ready.len() + self.parts.neighbours.parked()) as u64);
     }
 
     /// Takes what the receive threads heard of neighbours: the probes that waited for them are ready.
@@ -212,17 +215,19 @@ impl Tx {
 
     /// Hands the batch to the link; the lanes it did not take are ready to be sent again.
     fn submit(&mut self) -> Result<(u64, Option<Stall>), LinkError> {
-        let accepted = self.parts.queue.submit(&self.batch)?;
-        let refused = self.batch.lanes() & !accepted.lanes;
+        let outcome = self.parts.queue.submit(&self.batch);
+        let lanes = outcome.as_ref().map_or(0, |accepted| accepted.lanes);
+        let refused = self.batch.lanes() & !lanes;
         for lane in 0..self.batch.len() {
             if refused & (1 << lane) != 0 {
                 self.ready.push((self.batch.cursor[lane], self.batch.pass[lane]));
             }
         }
-        let sent = u64::from((self.batch.lanes() & accepted.lanes).count_ones());
+        let sent = u64::from((self.batch.lanes() & lanes).count_ones());
         self.counters().sent.add(sent);
         self.counters().requeued.add(u64::from(refused.count_ones()));
-        Ok((sent, accepted.stall))
+        self.count_pending();
+        Ok((sent, outcome?.stall))
     }
 }
 

@@ -1,0 +1,32 @@
+//! The subcommands, one file each. A command returns what the process should exit with; only main exits.
+
+pub mod plan;
+pub mod scan;
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Everything was done.
+    Done,
+    /// It failed; standard error says how.
+    Failed,
+    /// The user asked for something that cannot be; nothing was sent.
+    Usage,
+    /// Everything was done, and some replies are known to be lost.
+    KnownLoss,
+    /// The user interrupted it; the output is valid.
+    Interrupted,
+}
+
+impl Exit {
+    /// The exit code.
+    pub const fn code(self) -> u8 {
+        match self {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 2,
+            Exit::KnownLoss => 4,
+            Exit::Interrupted => 130,
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What a scan is: the [`Plan`], the same on every machine, and the [`Setup`], how this machine does it.
+//!
+//! A plan cannot hold a bad scan: whoever builds one has refused it before. Its digest names the scan.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use crate::batch::{NextHops, Source};
+use crate::cookie::SourcePorts;
+use crate::gate::Gate;
+use crate::link::{Backend, LinkInterface};
+use crate::order::{self, Order, Shard};
+use crate::pace::Rate;
+use crate::path::Paths;
+use crate::probe::{Dress, Probe};
+use crate::target::{AddressSet, Space};
+use crate::wire::ethernet::Mac;
+
+/// What is scanned and how: targets, ports, probes, order, passes.
+pub struct Plan {
+    /// The targets.
+    pub space: Arc<Space>,
+    /// Seed of the order.
+    pub seed: u64,
+    /// Which part of the order this run does. Not in the digest: all shards are the same scan.
+    pub shard: Shard,
+    /// How often each target is probed.
+    pub passes: u8,
+    /// The probes, each serving one protocol.
+    pub probes: Vec<&'static dyn Probe>,
+    /// How they look.
+    pub dress: Dress,
+    /// What may never be probed: what the user excluded, what is never probed, and the special-purpose prefixes
+    /// that were swept over.
+    pub excluded: AddressSet,
+    /// How the targets came about, for people.
+    pub tally: Tally,
+}
+
+/// How many addresses were given and what became of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tally {
+    /// Distinct addresses that were given.
+    pub given: u128,
+    /// Of those, special-purpose addresses that were swept over and not named.
+    pub special: u128,
+    /// Of those, addresses that are never probed.
+    pub never: u128,
+    /// Of the rest, addresses that the user excluded.
+    pub excluded: u128,
+    /// What is left.
+    pub scanned: u128,
+    /// The ports, normalised.
+    pub ports: String,
+}
+
+impl Plan {
+    /// The order of the targets.
+    pub fn order(&self) -> Order {
+        Order::new(self.space.len(), self.seed)
+    }
+
+    /// Number of targets of this run's shard.
+    pub fn shard_targets(&self) -> u64 {
+        let cursors = self.shard.cursors(self.space.len());
+        cursors.end - cursors.start
+    }
+
+    /// SHA-256 of everything that makes this scan what it is, as 64 hexadecimal digits.
+    pub fn digest(&self) -> String {
+        let mut hasher = Sha256::new();
+        hasher.update(b"swath plan 1\n");
+        hasher.update(order::VERSION);
+        hasher.update(self.seed.to_be_bytes());
+        hasher.update([self.passes, self.dress.ttl, self.dress.layout as u8]);
+        for probe in &self.probes {
+            hasher.update(probe.name());
+            hasher.update([0]);
+        }
+        self.space.feed(&mut |bytes| hasher.update(bytes));
+        hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The last gate: built from what is excluded, not from what is scanned. Special-purpose addresses that one spec
+    /// swept over and another named are in the plan, so they pass.
+    pub fn gate(&self) -> Gate {
+        Gate::new(self.excluded.v4.iter(), self.excluded.v6.iter())
+    }
+}
+
+/// How this machine does a scan. Never part of the digest.
+pub struct Setup {
+    /// The link.
+    pub backend: &'static Backend,
+    /// What stands behind the colon of `--link NAME:ARGUMENT`.
+    pub argument: Option<PathBuf>,
+    /// Why this link, in words.
+    pub chosen: &'static str,
+    /// The interface; none for links that keep their frames.
+    pub interface: Option<LinkInterface>,
+    /// Where probes come from, one for each family.
+    pub sources: Vec<Source>,
+    /// Which ports they come from.
+    pub ports: SourcePorts,
+    /// How destinations are reached.
+    pub paths: Paths,
+    /// The next hops; gateways have the first slots.
+    pub hops: NextHops,
+    /// The gateways and the slots of their link-layer addresses.
+    pub gateways: Vec<Gateway>,
+    /// On-link neighbours that the kernel knows.
+    pub neighbours: Vec<(std::net::Ipv4Addr, Mac)>,
+    /// The rate law.
+    pub rate: Rate,
+    /// How long to wait for replies after the last probe.
+    pub wait: Duration,
+    /// Whether to say how it goes.
+    pub quiet: bool,
+}
+
+/// A router on the way to some targets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gateway {
+    /// Its slot in the next-hop table.
+    pub hop: u16,
+    /// Its address.
+    pub address: std::net::Ipv4Addr,
+    /// Its link-layer address, when the kernel or the user knows it.
+    pub mac: Option<Mac>,
+}
+
+/// Length of a frame on an Ethernet wire in bits: at least 60 bytes, and preamble, frame check sequence and gap.
+pub fn wire_bits(frame_length: usize) -> u64 {
+    (frame_length.max(60) as u64 + 24) * 8
+}
