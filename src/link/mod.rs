@@ -7,6 +7,10 @@
 //!
 //! Invariant: links never see a probe, an order or a record; they read no clock but the kernel's timestamps.
 
+pub mod digest;
+mod null;
+pub mod stamper;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +18,9 @@ use std::time::Duration;
 use crate::batch::{Batch, NextHops, Template};
 use crate::gate::Gate;
 use crate::wire::ethernet::Mac;
+
+/// Every kind of link.
+pub const BACKENDS: &[Backend] = &[null::BACKEND];
 
 /// Transmits batches.
 pub trait TxQueue: Send {

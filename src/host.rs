@@ -1,1 +1,0 @@
-//! Facts about this machine as plain data: interfaces, routes, neighbours.
