@@ -14,18 +14,30 @@ pub mod event;
 pub mod queue;
 pub mod stats;
 pub mod sys;
+pub mod text;
 pub mod wire;
 
 pub mod batch;
 pub mod cookie;
+pub mod dedup;
 pub mod gate;
 pub mod host;
-pub mod order;
-
-pub mod dedup;
 pub mod neighbour;
+pub mod order;
 pub mod pace;
+pub mod path;
 
 pub mod link;
 pub mod probe;
 pub mod sink;
+
+pub mod generate;
+pub mod rx;
+pub mod tx;
+pub mod writer;
+
+pub mod plan;
+pub mod scan;
+
+pub mod cli;
+pub mod command;

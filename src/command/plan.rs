@@ -1,0 +1,74 @@
+//! `swath plan`: what a scan would do. Needs no privilege, sends nothing.
+
+use std::io::Write;
+
+use super::Exit;
+use crate::cli::{Args, build};
+use crate::order;
+use crate::plan::{Plan, wire_bits};
+use crate::text::{duration, grouped, scaled};
+
+/// Runs the command.
+pub fn run(args: &Args) -> Exit {
+    match build::plan(args) {
+        Ok(plan) => {
+            // A reader that left has read enough.
+            let _ = std::io::stdout().write_all(describe(&plan, args).as_bytes());
+            Exit::Done
+        }
+        Err(error) => {
+            eprintln!("swath: {error}");
+            Exit::Usage
+        }
+    }
+}
+
+/// The whole text.
+fn describe(plan: &Plan, args: &Args) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| text.push_str(&format!("{name:<12}{value}\n"));
+    let tally = &plan.tally;
+    line("addresses", format!("{} given", grouped(tally.given)));
+    for (count, why) in [
+        (tally.special, "special-purpose, swept over and not named"),
+        (tally.never, "never probed (0/8, multicast, broadcast)"),
+        (tally.excluded, "excluded"),
+    ] {
+        if 0 < count {
+            line("", format!("- {} {why}", grouped(count)));
+        }
+    }
+    line("", format!("= {} to scan", grouped(tally.scanned)));
+    let ports = if tally.ports.is_empty() { "as the target files say" } else { &tally.ports };
+    line("ports", ports.to_owned());
+    line("targets", grouped(plan.space.len().into()));
+    let shard_targets = plan.shard_targets();
+    if plan.shard.count() != 1 {
+        let (index, count) = (plan.shard.index(), plan.shard.count());
+        line("shard", format!("{index}/{count}: {} targets", grouped(shard_targets.into())));
+    }
+    let probes: Vec<&str> = plan.probes.iter().map(|probe| probe.name()).collect();
+    let probed = shard_targets * u64::from(plan.passes);
+    line("probes", format!("{}, {} frames", probes.join(", "), grouped(probed.into())));
+    let frame = frame_length(plan);
+    match args.rate.frames_per_second() {
+        Some(rate) => {
+            let bits = rate * wire_bits(frame) as f64;
+            line("rate", format!("{}pps = {}bit/s on the wire", scaled(rate), scaled(bits)));
+            let seconds = probed as f64 / rate + args.wait.as_secs_f64();
+            line("duration", format!("{} (with {} of waiting)", duration(seconds), duration(args.wait.as_secs_f64())));
+        }
+        None => line("rate", "as fast as the link can".into()),
+    }
+    line("bytes", format!("{}B on the wire", scaled(probed as f64 * wire_bits(frame) as f64 / 8.0)));
+    line("order", format!("{}, seed {}", order::VERSION, plan.seed));
+    line("digest", plan.digest());
+    text
+}
+
+/// Length of the longest frame of the plan.
+fn frame_length(plan: &Plan) -> usize {
+    let source = crate::batch::Source { address: [192, 0, 2, 1].into(), mac: Default::default() };
+    let lengths = plan.probes.iter().map(|probe| probe.template(&source, &plan.dress).frame_length());
+    lengths.max().unwrap_or(0)
+}

@@ -1,0 +1,416 @@
+//! Wiring: opens the link, starts the threads, watches them, waits for late replies, and closes the account.
+//!
+//! Invariant: decides nothing about a packet. Every decision is in `tx`, `rx` and `writer`, whose steps are called
+//! here with the time.
+
+mod gateway;
+mod manifest;
+mod signals;
+mod status;
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::ScopedJoinHandle;
+use std::time::Duration;
+
+use rand::TryRng;
+
+use crate::batch::Template;
+use crate::cookie::CookieKey;
+use crate::dedup::{self, Dedup};
+use crate::event::{Manifest, Record, Status, Summary};
+use crate::generate::Generator;
+use crate::link::{Filter, Framing, Link, LinkError, LinkSpec};
+use crate::neighbour::Neighbours;
+use crate::order::Walk;
+use crate::pace::Pace;
+use crate::plan::{Plan, Setup};
+use crate::probe::Judge;
+use crate::queue::Queue;
+use crate::rx::{Rx, RxParts};
+use crate::sink::SinkError;
+use crate::stats::Stats;
+use crate::sys::clock;
+use crate::target::Protocol;
+use crate::tx::{Step, Tx, TxParts};
+use crate::wire::{self, arp::Announcement};
+use crate::writer::{Outlet, Writer, WriterEvent};
+
+pub use manifest::ledger;
+
+/// How a scan ended.
+pub struct Ended {
+    /// The closing account.
+    pub summary: Summary,
+    /// Open ports found.
+    pub open: u64,
+    /// How long probes were sent, in seconds.
+    pub sending_s: f64,
+    /// Whether it is complete.
+    pub status: Status,
+    /// What the links had to say: digests of the frames, for one.
+    pub remarks: Vec<String>,
+    /// Why it is not complete, or what a sink could not do.
+    pub errors: Vec<String>,
+}
+
+/// Why a scan could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ScanError {
+    /// The link cannot be opened.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// A sink cannot take the scan.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    /// A router did not answer.
+    #[error("gateway {address} did not answer on {interface} (asked three times in three seconds); check the cable and the route, or give --router-mac")]
+    Gateway {
+        /// The router.
+        address: std::net::Ipv4Addr,
+        /// The interface it was asked on.
+        interface: String,
+    },
+    /// The operating system refused something.
+    #[error("cannot {operation}: {source}")]
+    System {
+        /// What was attempted.
+        operation: &'static str,
+        /// Its answer.
+        source: std::io::Error,
+    },
+}
+
+/// Scans. Returns when every probe was sent, the replies were awaited and every sink is closed, or when the user or
+/// an error ended it; the account in [`Ended`] balances in every case.
+///
+/// # Errors
+/// When it could not start: then nothing was probed.
+pub fn run(plan: &Plan, setup: &Setup, outlets: Vec<Outlet>, argv: Vec<String>) -> Result<Ended, ScanError> {
+    let key = cookie_key(plan, setup)?;
+    let templates = templates(plan, setup);
+    let mut link = open_link(plan, setup, &templates)?;
+    let stats = Arc::new(Stats::new(link.tx.len(), link.rx.len(), outlets.len()));
+    let records = Queue::new(RECORDS);
+    let mut writer = Writer::new(records.clone(), Arc::clone(&stats), outlets);
+    let mut manifest = manifest::at_start(plan, setup, argv);
+    writer.begin(&manifest)?;
+    let signals = signals::Signals::catch()?;
+    let walk = Arc::new(Walk::new(plan.shard.cursors(plan.space.len()), plan.passes));
+    if let Err(error) = gateway::resolve(setup, &mut link) {
+        manifest::close(&mut manifest, Status::Failed, manifest::summary(&stats, &walk, 0));
+        writer.finish(&mut manifest);
+        return Err(error);
+    }
+    let start_ns = clock::monotonic_ns();
+    let job = Job { plan, setup, key, templates, walk, records, stats, start_ns };
+    let control = Control::default();
+    status::banner(&job, &link.about);
+    let outcome = std::thread::scope(|scope| {
+        let threads = start(scope, &job, &control, link, writer);
+        watch(&job, &control, signals, threads)
+    });
+    Ok(close(&job, &control, outcome, manifest))
+}
+
+/// What every thread knows.
+struct Job<'a> {
+    plan: &'a Plan,
+    setup: &'a Setup,
+    key: CookieKey,
+    templates: Vec<(Protocol, Template)>,
+    walk: Arc<Walk>,
+    records: Queue<Record>,
+    stats: Arc<Stats>,
+    start_ns: u64,
+}
+
+impl Job<'_> {
+    /// Nanoseconds since the scan began.
+    fn now_ns(&self) -> u64 {
+        clock::monotonic_ns() - self.start_ns
+    }
+}
+
+/// How threads are told to stop, and how they tell what went wrong.
+#[derive(Default)]
+struct Control {
+    /// No more probes.
+    stop_tx: Arc<AtomicBool>,
+    /// No more replies.
+    stop_rx: AtomicBool,
+    /// The scan cannot go on.
+    failed: AtomicBool,
+    /// Nobody reads the results any more.
+    unread: AtomicBool,
+    /// Transmit threads that have ended.
+    tx_ended: AtomicUsize,
+    remarks: Mutex<Vec<String>>,
+    errors: Mutex<Vec<String>>,
+}
+
+impl Control {
+    /// Notes what ended the scan.
+    fn fail(&self, error: &dyn std::fmt::Display) {
+        note(&self.errors, error.to_string());
+        self.failed.store(true, Ordering::Relaxed);
+        self.stop_tx.store(true, Ordering::Relaxed);
+    }
+}
+
+fn note(list: &Mutex<Vec<String>>, text: String) {
+    list.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(text);
+}
+
+/// A key of the operating system's randomness. A link that keeps its frames gets one made of the seed instead: its
+/// frames can then be compared from run to run, and a capture file gives nothing away about a key in use.
+fn cookie_key(plan: &Plan, setup: &Setup) -> Result<CookieKey, ScanError> {
+    let mut bytes = [0; 16];
+    if setup.backend.transmits {
+        rand::rngs::SysRng.try_fill_bytes(&mut bytes).map_err(|error| ScanError::System {
+            operation: "draw a random key",
+            source: std::io::Error::other(error.to_string()),
+        })?;
+    } else {
+        bytes[..8].copy_from_slice(&plan.seed.to_be_bytes());
+    }
+    Ok(CookieKey::new(bytes))
+}
+
+fn templates(plan: &Plan, setup: &Setup) -> Vec<(Protocol, Template)> {
+    let pairs = plan.probes.iter().flat_map(|probe| setup.sources.iter().map(move |source| (probe, source)));
+    pairs.map(|(probe, source)| (probe.protocol(), probe.template(source, &plan.dress))).collect()
+}
+
+fn open_link(plan: &Plan, setup: &Setup, templates: &[(Protocol, Template)]) -> Result<Link, LinkError> {
+    (setup.backend.open)(&LinkSpec {
+        argument: setup.argument.clone(),
+        interface: setup.interface.clone(),
+        templates: templates.iter().map(|(_, template)| template.clone()).collect(),
+        hops: setup.hops.clone(),
+        gate: Arc::new(plan.gate()),
+        filter: Filter {
+            addresses: setup.sources.iter().map(|source| source.address).collect(),
+            port_first: setup.ports.first(),
+            port_last: setup.ports.last(),
+        },
+    })
+}
+
+/// The running threads.
+struct Threads<'scope> {
+    tx: Vec<ScopedJoinHandle<'scope, ()>>,
+    rx: Vec<ScopedJoinHandle<'scope, ()>>,
+    writer: ScopedJoinHandle<'scope, Writer>,
+}
+
+fn start<'scope, 'env: 'scope>(
+    scope: &'scope std::thread::Scope<'scope, 'env>,
+    job: &'env Job<'env>,
+    control: &'env Control,
+    link: Link,
+    writer: Writer,
+) -> Threads<'scope> {
+    let answers: Vec<Queue<Announcement>> = link.tx.iter().map(|_| Queue::new(ANSWERS)).collect();
+    let rx = link.rx.into_iter().enumerate().map(|(index, queue)| {
+        let rx = receiver(job, queue, index, &answers);
+        scope.spawn(move || receive(rx, job, control))
+    });
+    let rx: Vec<_> = rx.collect();
+    let tx = link.tx.into_iter().zip(&answers).enumerate().map(|(index, (queue, answers))| {
+        let tx = transmitter(job, control, (queue, index), answers.clone());
+        scope.spawn(move || transmit(tx, job, control))
+    });
+    let tx = tx.collect();
+    Threads { tx, rx, writer: scope.spawn(move || write(writer, job, control)) }
+}
+
+fn transmitter(
+    job: &Job<'_>,
+    control: &Control,
+    (queue, index): (Box<dyn crate::link::TxQueue>, usize),
+    answers: Queue<Announcement>,
+) -> Tx {
+    let (plan, setup) = (job.plan, job.setup);
+    let gateways = u16::try_from(setup.gateways.len()).unwrap_or(u16::MAX);
+    let mut neighbours = Neighbours::new(setup.hops.clone(), gateways);
+    for &(address, mac) in &setup.neighbours {
+        neighbours.seed(address, mac);
+    }
+    let secrets = (job.key, setup.ports);
+    let source = setup.sources[0];
+    Tx::new(TxParts {
+        queue,
+        generator: Generator::new(plan.order(), Arc::clone(&plan.space), secrets, &job.templates),
+        walk: Arc::clone(&job.walk),
+        pace: Arc::new(Pace::new(setup.rate)),
+        paths: setup.paths.clone(),
+        neighbours,
+        answers,
+        records: job.records.clone(),
+        source,
+        stop: Arc::clone(&control.stop_tx),
+        stats: (Arc::clone(&job.stats), index),
+        epoch_offset_ns: clock::realtime_ns() - job.now_ns(),
+    })
+}
+
+fn receiver(job: &Job<'_>, queue: Box<dyn crate::link::RxQueue>, index: usize, answers: &[Queue<Announcement>]) -> Rx {
+    let (plan, setup) = (job.plan, job.setup);
+    let sources = setup.sources.iter().map(|source| source.address).collect();
+    let bare = setup.interface.as_ref().is_some_and(|interface| interface.framing == Framing::Bare);
+    Rx::new(RxParts {
+        queue,
+        read: if bare { wire::read_bare } else { wire::read },
+        probes: plan.probes.clone(),
+        judge: Judge::new(job.key, setup.ports, plan.passes, sources),
+        space: Arc::clone(&plan.space),
+        dedup: Dedup::new(plan.space.len(), dedup::DEFAULT_BYTES),
+        records: job.records.clone(),
+        answers: answers.to_vec(),
+        stats: (Arc::clone(&job.stats), index),
+    })
+}
+
+/// The transmit thread.
+fn transmit(mut tx: Tx, job: &Job<'_>, control: &Control) {
+    let result = loop {
+        let now_ns = job.now_ns();
+        match tx.step(now_ns) {
+            Ok(Step::Again) => {}
+            // Short sleeps, so that a request to stop is seen soon at any rate.
+            Ok(Step::Wait(until_ns)) => clock::sleep_until(job.start_ns + until_ns.min(now_ns + NAP_NS)),
+            Ok(Step::Done) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+    };
+    if let Err(error) = result {
+        control.fail(&error);
+    }
+    match tx.finish() {
+        Ok(remark) => remark.into_iter().for_each(|remark| note(&control.remarks, remark)),
+        Err(error) => control.fail(&error),
+    }
+    control.tx_ended.fetch_add(1, Ordering::Release);
+}
+
+/// The receive thread.
+fn receive(mut rx: Rx, job: &Job<'_>, control: &Control) {
+    let result = loop {
+        let stopping = control.stop_rx.load(Ordering::Acquire);
+        match rx.step(job.now_ns(), if stopping { Duration::ZERO } else { POLL }) {
+            Ok(true) if stopping => break Ok(()),
+            Ok(true) => {}
+            Ok(false) => std::thread::sleep(WRITER_PAUSE),
+            Err(error) => break Err(error),
+        }
+    };
+    if let Err(error) = result.and_then(|()| rx.finish()) {
+        control.fail(&error);
+    }
+}
+
+/// The writer thread.
+fn write(mut writer: Writer, job: &Job<'_>, control: &Control) -> Writer {
+    loop {
+        let step = writer.step(job.now_ns());
+        match step.event {
+            Some(WriterEvent::StdoutClosed) => {
+                control.unread.store(true, Ordering::Relaxed);
+                control.stop_tx.store(true, Ordering::Relaxed);
+            }
+            Some(event) => {
+                while let Some(error) = writer.take_error() {
+                    note(&control.errors, error.to_string());
+                }
+                if event == WriterEvent::NoSinkLeft {
+                    control.fail(&"no output is left to write to");
+                }
+            }
+            None => {}
+        }
+        if step.done {
+            return writer;
+        }
+        if step.taken == 0 {
+            std::thread::sleep(WRITER_PAUSE);
+        }
+    }
+}
+
+/// What the watching thread hands over at the end.
+struct Outcome {
+    writer: Option<Writer>,
+    interrupted: bool,
+    sending_ns: u64,
+}
+
+/// Watches the threads until the replies have been awaited, then stops them in the order of the data.
+fn watch(job: &Job<'_>, control: &Control, mut signals: signals::Signals, threads: Threads<'_>) -> Outcome {
+    let mut status = status::Status::new(job);
+    let wait_ns = u64::try_from(job.setup.wait.as_nanos()).unwrap_or(u64::MAX);
+    let mut ended_ns = None;
+    loop {
+        let now_ns = job.now_ns();
+        let interrupts = signals.count();
+        if 0 < interrupts {
+            control.stop_tx.store(true, Ordering::Relaxed);
+        }
+        if ended_ns.is_none() && control.tx_ended.load(Ordering::Acquire) == threads.tx.len() {
+            ended_ns = Some(now_ns);
+        }
+        status.tick(now_ns, ended_ns);
+        let hurry = 1 < interrupts
+            || control.failed.load(Ordering::Relaxed)
+            || control.unread.load(Ordering::Relaxed)
+            || threads.rx.is_empty();
+        if ended_ns.is_some_and(|ended| hurry || ended.saturating_add(wait_ns) <= now_ns) {
+            break;
+        }
+        std::thread::sleep(WATCH);
+    }
+    status.end();
+    control.stop_rx.store(true, Ordering::Release);
+    let mut panicked = false;
+    for thread in threads.tx.into_iter().chain(threads.rx) {
+        panicked |= thread.join().is_err();
+    }
+    job.records.close();
+    let writer = threads.writer.join().ok();
+    if panicked || writer.is_none() {
+        control.fail(&"a thread of swath panicked; this is a defect");
+    }
+    Outcome { writer, interrupted: 0 < signals.count(), sending_ns: ended_ns.unwrap_or(0) }
+}
+
+/// Closes the account and every sink.
+fn close(job: &Job<'_>, control: &Control, outcome: Outcome, mut manifest: Manifest) -> Ended {
+    let failed = control.failed.load(Ordering::Relaxed);
+    let interrupted = outcome.interrupted || control.unread.load(Ordering::Relaxed);
+    let status = match (failed, interrupted) {
+        (true, _) => Status::Failed,
+        (false, true) => Status::Interrupted,
+        (false, false) => Status::Complete,
+    };
+    let summary = manifest::summary(&job.stats, &job.walk, outcome.sending_ns);
+    manifest::close(&mut manifest, status, summary);
+    for error in outcome.writer.map_or_else(Vec::new, |writer| writer.finish(&mut manifest)) {
+        note(&control.errors, error.to_string());
+    }
+    let take = |list: &Mutex<Vec<String>>| {
+        std::mem::take(&mut *list.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    };
+    let (remarks, errors) = (take(&control.remarks), take(&control.errors));
+    let open = job.stats.rx_total(|rx| &rx.open);
+    let sending_s = outcome.sending_ns as f64 / 1e9;
+    Ended { summary: manifest.summary.unwrap_or_default(), open, sending_s, status, remarks, errors }
+}
+
+/// Records between the receive threads and the writer: 4.6 MB.
+const RECORDS: usize = 1 << 16;
+/// Answers of neighbours between a receive and a transmit thread.
+const ANSWERS: usize = 1 << 12;
+const NAP_NS: u64 = 20_000_000;
+const POLL: Duration = Duration::from_millis(50);
+const WRITER_PAUSE: Duration = Duration::from_millis(1);
+const WATCH: Duration = Duration::from_millis(20);

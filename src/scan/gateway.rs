@@ -1,0 +1,59 @@
+//! Asks the gateways for their link-layer addresses before the first probe.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::ScanError;
+use crate::link::{Link, RxQueue};
+use crate::plan::{Gateway, Setup};
+use crate::sys::clock;
+use crate::wire::ethernet::Mac;
+use crate::wire::{self, Frame, arp};
+
+/// Fills the slots of the gateways: from what is known, else by asking each up to three times, a second apart.
+///
+/// # Errors
+/// [`ScanError::Gateway`] for one that does not answer.
+pub(super) fn resolve(setup: &Setup, link: &mut Link) -> Result<(), ScanError> {
+    for gateway in &setup.gateways {
+        let mac = match gateway.mac {
+            Some(mac) => mac,
+            None => ask(setup, link, gateway)?,
+        };
+        setup.hops.assign(gateway.hop, mac);
+    }
+    Ok(())
+}
+
+fn ask(setup: &Setup, link: &mut Link, gateway: &Gateway) -> Result<Mac, ScanError> {
+    let interface = setup.interface.as_ref().map_or_else(String::new, |interface| interface.name.clone());
+    let silent = || ScanError::Gateway { address: gateway.address, interface: interface.clone() };
+    let sources = setup.sources.iter().find_map(|source| match source.address {
+        IpAddr::V4(address) => Some((source.mac, address)),
+        IpAddr::V6(_) => None,
+    });
+    let (mac, address) = sources.ok_or_else(silent)?;
+    let (Some(tx), Some(rx)) = (link.tx.first_mut(), link.rx.first_mut()) else { return Err(silent()) };
+    for _ in 0..3 {
+        tx.send(&arp::request(mac, address, gateway.address))?;
+        if let Some(mac) = answer(rx.as_mut(), gateway)? {
+            return Ok(mac);
+        }
+    }
+    Err(silent())
+}
+
+/// Waits a second for an answer.
+fn answer(rx: &mut dyn RxQueue, gateway: &Gateway) -> Result<Option<Mac>, ScanError> {
+    let deadline_ns = clock::monotonic_ns() + 1_000_000_000;
+    while clock::monotonic_ns() < deadline_ns {
+        for (_, frame) in rx.poll(Duration::from_millis(20))?.iter() {
+            if let Ok(Frame::Neighbour(arp::Announcement { address, mac })) = wire::read(frame)
+                && address == gateway.address
+            {
+                return Ok(Some(mac));
+            }
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,158 @@
+//! The manifest at the start and at the end, and the closing ledger in words.
+
+use super::Job;
+use crate::event::{Invalid, Manifest, Status, Summary};
+use crate::order::{self, Walk};
+use crate::plan::{Plan, Setup};
+use crate::stats::Stats;
+use crate::sys::clock;
+use crate::text::{duration, grouped, scaled};
+
+/// The manifest of a scan that begins.
+pub(super) fn at_start(plan: &Plan, setup: &Setup, argv: Vec<String>) -> Manifest {
+    Manifest {
+        scan_uuid: uuid(),
+        tool: "swath",
+        version: env!("CARGO_PKG_VERSION"),
+        argv,
+        plan_digest: plan.digest(),
+        targets: plan.space.len(),
+        shard_targets: plan.shard_targets(),
+        excluded_addresses: (plan.tally.special + plan.tally.never + plan.tally.excluded).to_string(),
+        ports: plan.tally.ports.clone(),
+        probes: plan.probes.iter().map(|probe| probe.name().to_owned()).collect(),
+        seed: plan.seed,
+        order: order::VERSION,
+        shard: plan.shard.index(),
+        shards: plan.shard.count(),
+        passes: plan.passes,
+        rate_pps: setup.rate.frames_per_second(),
+        wait_s: setup.wait.as_secs_f64(),
+        interface: setup.interface.as_ref().map_or_else(String::new, |interface| interface.name.clone()),
+        link: setup.backend.name.to_owned(),
+        source_addresses: setup.sources.iter().map(|source| source.address).collect(),
+        status: Status::Running,
+        started_us: clock::realtime_ns() / 1000,
+        finished_us: None,
+        summary: None,
+    }
+}
+
+/// Writes how it ended.
+pub(super) fn close(manifest: &mut Manifest, status: Status, summary: Summary) {
+    manifest.status = status;
+    manifest.finished_us = Some(clock::realtime_ns() / 1000);
+    manifest.summary = Some(summary);
+}
+
+/// The account of all threads. The sinks' part is filled in by the writer.
+pub(super) fn summary(stats: &Stats, walk: &Walk, sending_ns: u64) -> Summary {
+    let sent = stats.tx_total(|tx| &tx.sent);
+    let invalid = Invalid::ALL.map(|reason| {
+        let count = stats.rx_total(|rx| &rx.invalid[reason as usize]);
+        (reason.name().to_owned(), count)
+    });
+    let per_second = u128::from(sent) * 1_000_000_000 / u128::from(sending_ns.max(1));
+    Summary {
+        planned: walk.planned(),
+        sent,
+        excluded_later: stats.tx_total(|tx| &tx.excluded_later),
+        pending: stats.tx_total(|tx| &tx.pending),
+        failed: stats.tx_total(|tx| &tx.unresolved) + stats.tx_total(|tx| &tx.own_address),
+        unsent: walk.planned() - walk.taken(),
+        frames_seen: stats.rx_total(|rx| &rx.frames),
+        not_ours: stats.rx_total(|rx| &rx.not_ours),
+        invalid: invalid.into_iter().filter(|(_, count)| 0 < *count).collect(),
+        duplicate: stats.rx_total(|rx| &rx.duplicate),
+        accepted: stats.rx_total(|rx| &rx.accepted),
+        kernel_drops: stats.rx_total(|rx| &rx.kernel_drops),
+        housekeeping: stats.tx_total(|tx| &tx.housekeeping),
+        sinks: Vec::new(),
+        reached_pps: if sending_ns == 0 { 0 } else { u64::try_from(per_second).unwrap_or(u64::MAX) },
+    }
+}
+
+/// The closing ledger, for people: each line is an equation that holds, or says that it does not.
+pub fn ledger(summary: &Summary, open: u64, sending_s: f64) -> String {
+    let count = |number: u64| grouped(number.into());
+    let mut text = format!(
+        "sent {} probes in {}, {}pps; found {} open\n",
+        count(summary.sent),
+        duration(sending_s),
+        scaled(summary.reached_pps as f64),
+        count(open)
+    );
+    text.push_str(&format!(
+        "targets  {} planned = {} sent + {} excluded later + {} pending + {} failed + {} unsent\n",
+        count(summary.planned),
+        count(summary.sent),
+        count(summary.excluded_later),
+        count(summary.pending),
+        count(summary.failed),
+        count(summary.unsent)
+    ));
+    let invalid: u64 = summary.invalid.iter().map(|(_, number)| number).sum();
+    let reasons: Vec<String> = summary.invalid.iter().map(|(name, number)| format!("{} {name}", count(*number))).collect();
+    let reasons = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join(", ")) };
+    text.push_str(&format!(
+        "frames   {} seen = {} not ours + {} invalid{reasons} + {} duplicate + {} accepted; the kernel dropped {}\n",
+        count(summary.frames_seen),
+        count(summary.not_ours),
+        count(invalid),
+        count(summary.duplicate),
+        count(summary.accepted),
+        count(summary.kernel_drops)
+    ));
+    for sink in &summary.sinks {
+        text.push_str(&format!(
+            "results  {} accepted = {} written to {} + {} filtered + {} suppressed\n",
+            count(summary.accepted),
+            count(sink.written),
+            sink.name,
+            count(sink.filtered),
+            count(sink.suppressed)
+        ));
+    }
+    match summary.imbalance() {
+        None => text.push_str("the ledger balances\n"),
+        Some(error) => text.push_str(&format!("THE LEDGER DOES NOT BALANCE: {error}; this is a defect of swath\n")),
+    }
+    text
+}
+
+/// A random identifier (RFC 9562 version 4).
+fn uuid() -> String {
+    let random: u128 = rand::random();
+    let bits = random & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
+    let hex = format!("{bits:032x}");
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
+
+impl Job<'_> {
+    /// Probes that were handed out, of those planned.
+    pub(super) fn progress(&self) -> (u64, u64) {
+        let pending = self.stats.tx_total(|tx| &tx.pending);
+        (self.walk.taken().saturating_sub(pending), self.walk.planned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identifiers_are_version_4_and_differ() {
+        let (one, other) = (uuid(), uuid());
+        assert_ne!(one, other);
+        assert_eq!((one.len(), &one[14..15]), (36, "4"));
+        assert!("89ab".contains(&one[19..20]), "{one}");
+    }
+
+    #[test]
+    fn a_ledger_that_does_not_balance_says_so() {
+        let summary = Summary { planned: 2, sent: 1, ..Summary::default() };
+        assert!(ledger(&summary, 0, 1.0).contains("DOES NOT BALANCE: planned 2"));
+        let summary = Summary { planned: 1, sent: 1, ..Summary::default() };
+        assert!(ledger(&summary, 0, 1.0).contains("the ledger balances"));
+    }
+}
