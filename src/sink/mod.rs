@@ -19,6 +19,7 @@ mod format;
 mod lines;
 mod list;
 mod ndjson;
+mod sqlite;
 mod text;
 
 use std::io;
@@ -28,7 +29,7 @@ use crate::event::{Manifest, Record, Untrusted};
 
 /// Every kind of sink, in the order of `--help`.
 pub const SINKS: &[SinkKind] =
-    &[text::KIND, ndjson::KIND, csv::KIND, list::KIND, discard::KIND];
+    &[text::KIND, ndjson::KIND, csv::KIND, list::KIND, sqlite::KIND, discard::KIND];
 
 /// Where records go.
 pub trait Sink: Send {
