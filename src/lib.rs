@@ -22,3 +22,5 @@ pub mod host;
 
 pub mod link;
 pub mod sink;
+
+pub mod writer;
