@@ -3,13 +3,33 @@
 //! Contract of the family. A sink is owned by the writer thread and may block; it sees whole batches. It is
 //! told `begin` once before the first record and `finish` exactly once, also after an interrupt. What it wrote
 //! before `commit` returned survives `kill -9`; a file that exists is valid up to its last record at any
-//! instant.
+//! instant. After an error it is asked only for [`Sink::safe`] and told only `finish`, and knows exactly how many
+//! records got through.
 //!
-//! Invariant: sinks never see packets, and never decide what is written: filters stand before them.
+//! Files are created exclusively with mode 0600, and symbolic links are not followed. What stands there already is
+//! refused unless the user said otherwise ([`Existing`]).
+//!
+//! Invariant: sinks never see packets, never decide what is written (filters stand before them), and read no
+//! clock.
 
-use std::path::PathBuf;
+mod csv;
+mod discard;
+mod file;
+mod format;
+mod lines;
+mod list;
+mod ndjson;
+mod sqlite;
+mod text;
+
+use std::io;
+use std::path::{Path, PathBuf};
 
 use crate::event::{Manifest, Record, Untrusted};
+
+/// Every kind of sink, in the order of `--help`.
+pub const SINKS: &[SinkKind] =
+    &[text::KIND, ndjson::KIND, csv::KIND, list::KIND, sqlite::KIND, discard::KIND];
 
 /// Where records go.
 pub trait Sink: Send {
@@ -29,6 +49,10 @@ pub trait Sink: Send {
     /// Makes everything written so far visible to readers. Returns how many records are safe against a crash
     /// of this process.
     fn commit(&mut self) -> Result<u64, SinkError>;
+
+    /// How many records since `begin` are safe against a crash of this process. At least what the last `commit`
+    /// returned; exact after an error, so that the ledger balances to the record.
+    fn safe(&self) -> u64;
 
     /// Ends the output with the closing manifest. Called exactly once.
     fn finish(self: Box<Self>, manifest: &Manifest) -> Result<(), SinkError>;
@@ -79,4 +103,131 @@ pub struct SinkError {
     pub object: String,
     /// What came of it, with the way out where there is one.
     pub cause: String,
+    /// What the caller should make of it.
+    pub kind: SinkErrorKind,
+}
+
+/// What the caller should make of a [`SinkError`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SinkErrorKind {
+    /// The user asked for something that is not done: an unknown suffix, a file that exists. A usage error.
+    Refused,
+    /// Whoever read the output has gone (EPIPE). For standard output the usual end of `swath ... | head`.
+    ReaderGone,
+    /// It failed: disk full, no permission, ...
+    Failed,
+}
+
+impl SinkError {
+    fn from_io(operation: &'static str, object: &str, error: &io::Error) -> SinkError {
+        let kind = match error.kind() {
+            io::ErrorKind::BrokenPipe => SinkErrorKind::ReaderGone,
+            _ => SinkErrorKind::Failed,
+        };
+        SinkError { operation, object: object.to_owned(), cause: error.to_string(), kind }
+    }
+
+    fn refused(object: &str, cause: impl Into<String>) -> SinkError {
+        let kind = SinkErrorKind::Refused;
+        SinkError { operation: "write to", object: object.to_owned(), cause: cause.into(), kind }
+    }
+}
+
+/// What `-o ARGUMENT` means: `KIND:PATH`, or `PATH` whose suffix says the kind. The path `-` is standard output, and
+/// alone means lines of text there.
+///
+/// # Errors
+/// When neither prefix nor suffix names a kind, or no path follows the prefix.
+pub fn parse_place(argument: &str, existing: Existing) -> Result<(&'static SinkKind, Place), SinkError> {
+    let prefixed = argument.split_once(':').and_then(|(name, rest)| Some((sink_named(name)?, rest)));
+    let (kind, path) = match prefixed {
+        Some((kind, path)) => (kind, path),
+        None if argument == "-" => (&SINKS[0], argument),
+        None => (by_suffix(argument).ok_or_else(|| unknown_kind(argument))?, argument),
+    };
+    if path.is_empty() && kind.name != discard::KIND.name {
+        let cause = format!("no path follows the prefix; write {}:PATH", kind.name);
+        return Err(SinkError::refused(&file::shown(Path::new(argument)), cause));
+    }
+    Ok((kind, Place { path: PathBuf::from(path), stdout: path == "-", existing }))
+}
+
+/// The kind of that name.
+pub fn sink_named(name: &str) -> Option<&'static SinkKind> {
+    SINKS.iter().find(|kind| kind.name == name)
+}
+
+fn by_suffix(path: &str) -> Option<&'static SinkKind> {
+    let suffix = Path::new(path).extension()?.to_str()?.to_ascii_lowercase();
+    SINKS.iter().find(|kind| kind.suffixes.contains(&suffix.as_str()))
+}
+
+fn unknown_kind(argument: &str) -> SinkError {
+    let kinds = SINKS.iter().map(|kind| match kind.suffixes {
+        [] => kind.name.to_owned(),
+        suffixes => format!("{} (.{})", kind.name, suffixes.join(" .")),
+    });
+    let kinds = kinds.collect::<Vec<_>>().join(", ");
+    let cause = format!("its suffix names no format; choose another, or write KIND:PATH. Kinds: {kinds}");
+    SinkError::refused(&file::shown(Path::new(argument)), cause)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(argument: &str) -> (&'static str, String, bool) {
+        let (kind, place) = parse_place(argument, Existing::Refuse).expect("parses");
+        (kind.name, place.path.to_str().expect("text").to_owned(), place.stdout)
+    }
+
+    #[test]
+    fn names_and_suffixes_are_unique_and_every_kind_says_what_it_is() {
+        let mut words = Vec::new();
+        for kind in SINKS {
+            assert!(!kind.about.is_empty() && kind.about.chars().count() <= 60, "{}", kind.name);
+            assert!(kind.name.bytes().all(|byte| byte.is_ascii_lowercase()), "{}", kind.name);
+            words.push(kind.name);
+            words.extend(kind.suffixes.iter().filter(|suffix| **suffix != kind.name));
+        }
+        let count = words.len();
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), count, "a word means one kind");
+    }
+
+    #[test]
+    fn every_prefix_and_every_suffix_means_its_kind() {
+        for kind in SINKS {
+            assert_eq!(parsed(&format!("{}:results", kind.name)), (kind.name, "results".to_owned(), false));
+            assert_eq!(parsed(&format!("{}:-", kind.name)), (kind.name, "-".to_owned(), true));
+            for suffix in kind.suffixes {
+                let path = format!("a/b.c/results.{suffix}");
+                assert_eq!(parsed(&path), (kind.name, path.clone(), false));
+                assert_eq!(parsed(&path.to_uppercase()).0, kind.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_dash_is_text_on_standard_output_and_a_prefix_beats_the_suffix() {
+        assert_eq!(parsed("-"), ("text", "-".to_owned(), true));
+        assert_eq!(parsed("csv:results.json"), ("csv", "results.json".to_owned(), false));
+        assert_eq!(parsed("12:30.csv"), ("csv", "12:30.csv".to_owned(), false));
+        assert_eq!(parsed("none:"), ("none", String::new(), false));
+    }
+
+    #[test]
+    fn an_argument_without_a_kind_is_refused_with_the_kinds() {
+        for argument in
+            ["", "results", "results.", ".csv", "results.pdf", "pdf:results", "csv:", "\u{1b}[2J.x"]
+        {
+            let error =
+                parse_place(argument, Existing::Refuse).map(|(kind, _)| kind.name).expect_err(argument);
+            assert_eq!(error.kind, SinkErrorKind::Refused);
+            let text = error.to_string();
+            assert!(!text.chars().any(char::is_control), "{text:?}");
+            assert!(text.contains("csv:PATH") || SINKS.iter().all(|kind| text.contains(kind.name)), "{text}");
+        }
+    }
 }

@@ -1,0 +1,24 @@
+//! Bare `address:port` lines, IPv6 addresses in brackets: what other tools take as their list of targets.
+
+use super::SinkKind;
+use super::format::Line;
+use super::lines::{self, Encode};
+use crate::event::Record;
+
+/// The row of the registry.
+pub(crate) const KIND: SinkKind = SinkKind {
+    name: "list",
+    suffixes: &["txt"],
+    about: "ip:port lines, [ip]:port for IPv6",
+    open: lines::open::<List>,
+};
+
+#[derive(Default)]
+struct List;
+
+impl Encode for List {
+    fn encode(&mut self, record: &Record, line: &mut Line<'_>) {
+        line.endpoint(record.address(), record.port);
+        line.text("\n");
+    }
+}

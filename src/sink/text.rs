@@ -1,0 +1,31 @@
+//! Lines for people, in masscan's words: `Discovered open port 80/tcp on 198.18.0.7`. The default on standard output.
+
+use super::SinkKind;
+use super::format::Line;
+use super::lines::{self, Encode};
+use crate::event::Record;
+
+/// The row of the registry.
+pub(crate) const KIND: SinkKind = SinkKind {
+    name: "text",
+    suffixes: &[],
+    about: "a line of text per result; the default on stdout",
+    open: lines::open::<Text>,
+};
+
+#[derive(Default)]
+struct Text;
+
+impl Encode for Text {
+    fn encode(&mut self, record: &Record, line: &mut Line<'_>) {
+        line.text("Discovered ");
+        line.text(record.state.name());
+        line.text(" port ");
+        line.decimal(u32::from(record.port));
+        line.text("/");
+        line.protocol(record.protocol);
+        line.text(" on ");
+        line.address(record.address());
+        line.text("\n");
+    }
+}

@@ -1,0 +1,518 @@
+//! Between the queue and the sinks: takes records out in batches, filters them for each sink, and keeps the account
+//! of what became of each.
+//!
+//! The account. For every sink, accepted = written + filtered + suppressed, exactly, once [`Writer::drain`] has
+//! returned. A record counts as *written* only when the sink says that it survives a crash of this process, that
+//! is at a commit; a sink that fails tells how many records got through, and the rest counts as *suppressed*, like
+//! everything that comes for it later. One sink's failure never touches another, nor the scan.
+//!
+//! Invariant: no clock (the caller passes the time) and no format.
+
+use std::sync::Arc;
+
+use crate::event::{Manifest, Record, SinkSummary, State};
+use crate::queue::Queue;
+use crate::sink::{Sink, SinkError, SinkErrorKind};
+use crate::stats::{SinkCounters, Stats};
+
+/// Records taken from the queue at once.
+pub const BATCH: usize = 4096;
+
+/// How long a record may wait for its commit. A quarter of the second that is promised: the rest is for sinks that
+/// take their time and for the pauses between steps.
+pub const COMMIT_AFTER_NS: u64 = 250_000_000;
+
+/// Which states a sink is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Show(u8);
+
+impl Show {
+    /// Open only: the default.
+    pub const OPEN: Show = Show(1 << State::Open.number());
+
+    /// Every state.
+    pub const ALL: Show = Show(u8::MAX);
+
+    /// The states that are listed.
+    pub fn states(states: &[State]) -> Show {
+        Show(states.iter().fold(0, |bits, state| bits | 1 << state.number()))
+    }
+
+    /// Whether records of that state are shown.
+    #[inline]
+    pub fn contains(self, state: State) -> bool {
+        self.0 >> state.number() & 1 == 1
+    }
+}
+
+/// A sink and what it is shown.
+pub struct Outlet {
+    /// The sink as the user named it, for the summary.
+    pub name: String,
+    /// Where the records go.
+    pub sink: Box<dyn Sink>,
+    /// Which of them.
+    pub show: Show,
+    /// Whether it writes to standard output, whose reader may leave without that being an error.
+    pub stdout: bool,
+}
+
+/// What one [`Writer::step`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step {
+    /// Records taken from the queue; with 0 the caller may sleep a little.
+    pub taken: usize,
+    /// Whether the queue was closed and everything that was in it is accounted for.
+    pub done: bool,
+    /// What the scan should know.
+    pub event: Option<WriterEvent>,
+}
+
+/// What the scan should know about its outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriterEvent {
+    /// The reader of standard output has left: a request to stop, and no error.
+    StdoutClosed,
+    /// A sink failed; [`Writer::take_error`] says how. The others go on.
+    SinkFailed,
+    /// The last sink that still worked failed: nothing more can be written.
+    NoSinkLeft,
+}
+
+/// Owns the sinks and carries records to them. Lives on one thread, which calls [`Writer::step`] in a loop.
+pub struct Writer {
+    queue: Queue<Record>,
+    stats: Arc<Stats>,
+    slots: Vec<Slot>,
+    batch: Vec<Record>,
+    kept: Vec<Record>,
+    uncommitted_since_ns: Option<u64>,
+    errors: Vec<SinkError>,
+    event: Option<WriterEvent>,
+}
+
+struct Slot {
+    outlet: Outlet,
+    /// Records given to the sink.
+    given: u64,
+    /// Of those, counted as written.
+    written: u64,
+    failed: bool,
+}
+
+impl Writer {
+    /// A writer from `queue` to `outlets`, whose counters are `stats.sinks`, in the same order.
+    ///
+    /// # Panics
+    /// When `stats` has another number of sinks.
+    pub fn new(queue: Queue<Record>, stats: Arc<Stats>, outlets: Vec<Outlet>) -> Writer {
+        assert_eq!(stats.sinks.len(), outlets.len(), "every sink has its counters");
+        let slot = |outlet| Slot { outlet, given: 0, written: 0, failed: false };
+        Writer {
+            queue,
+            stats,
+            slots: outlets.into_iter().map(slot).collect(),
+            batch: Vec::with_capacity(BATCH),
+            kept: Vec::with_capacity(BATCH),
+            uncommitted_since_ns: None,
+            errors: Vec::new(),
+            event: None,
+        }
+    }
+
+    /// Announces the scan to every sink. Call it once, before the first packet.
+    ///
+    /// # Errors
+    /// The first sink's that fails: no scan should start then.
+    pub fn begin(&mut self, manifest: &Manifest) -> Result<(), SinkError> {
+        self.slots.iter_mut().try_for_each(|slot| slot.outlet.sink.begin(manifest))
+    }
+
+    /// Writes at most one batch, and commits when the oldest uncommitted record has waited long enough.
+    /// `now_ns` is any clock that does not go back.
+    pub fn step(&mut self, now_ns: u64) -> Step {
+        // Read before the last pop: what was pushed before the close is still found.
+        let closed = self.queue.is_closed();
+        let taken = self.write_batch();
+        if 0 < taken {
+            self.uncommitted_since_ns.get_or_insert(now_ns);
+        }
+        let done = closed && taken == 0;
+        let due = |since_ns: u64| done || since_ns.saturating_add(COMMIT_AFTER_NS) <= now_ns;
+        if self.uncommitted_since_ns.is_some_and(due) {
+            self.commit();
+        }
+        Step { taken, done, event: self.event.take() }
+    }
+
+    /// Empties the queue and commits. Call it when nothing more is pushed; afterwards the account balances.
+    pub fn drain(&mut self) {
+        while 0 < self.write_batch() {}
+        self.commit();
+    }
+
+    /// Drains, writes what became of the records into the summary of the manifest if it has one, and ends every
+    /// sink with it. Returns the errors that nobody took.
+    pub fn finish(mut self, manifest: &mut Manifest) -> Vec<SinkError> {
+        self.drain();
+        let sinks = self.summaries();
+        if let Some(summary) = &mut manifest.summary {
+            summary.sinks = sinks;
+        }
+        let Writer { slots, mut errors, .. } = self;
+        for slot in slots {
+            let result = slot.outlet.sink.finish(manifest);
+            // A sink that failed has had its error reported; it is finished for what it can still save.
+            if let (Err(error), false) = (result, slot.failed) {
+                errors.push(error);
+            }
+        }
+        errors
+    }
+
+    /// The oldest error that nobody took yet. Each is handed out once.
+    pub fn take_error(&mut self) -> Option<SinkError> {
+        (!self.errors.is_empty()).then(|| self.errors.remove(0))
+    }
+
+    /// What became of the records, per sink.
+    pub fn summaries(&self) -> Vec<SinkSummary> {
+        let summary = |(slot, counters): (&Slot, &SinkCounters)| SinkSummary {
+            name: slot.outlet.name.clone(),
+            written: counters.written.value(),
+            filtered: counters.filtered.value(),
+            suppressed: counters.suppressed.value(),
+        };
+        self.slots.iter().zip(self.stats.sinks.iter().map(|counters| &**counters)).map(summary).collect()
+    }
+
+    /// Takes a batch from the queue and gives it to every sink. Returns its size.
+    fn write_batch(&mut self) -> usize {
+        self.batch.clear();
+        self.batch.extend(std::iter::from_fn(|| self.queue.pop()).take(BATCH));
+        if self.batch.is_empty() {
+            return 0;
+        }
+        for index in 0..self.slots.len() {
+            if let Err(error) = self.write_to(index) {
+                self.fail(index, error);
+            }
+        }
+        self.batch.len()
+    }
+
+    /// Gives the batch to one sink, without the records it is not shown.
+    fn write_to(&mut self, index: usize) -> Result<(), SinkError> {
+        let (slot, counters) = (&mut self.slots[index], &self.stats.sinks[index]);
+        let show = slot.outlet.show;
+        let shown = self.batch.iter().filter(|record| show.contains(record.state));
+        let count = shown.clone().count();
+        counters.filtered.add((self.batch.len() - count) as u64);
+        if slot.failed {
+            counters.suppressed.add(count as u64);
+            return Ok(());
+        }
+        slot.given += count as u64;
+        if count == self.batch.len() {
+            return slot.outlet.sink.write(&self.batch);
+        }
+        if count == 0 {
+            return Ok(());
+        }
+        self.kept.clear();
+        self.kept.extend(shown);
+        slot.outlet.sink.write(&self.kept)
+    }
+
+    fn commit(&mut self) {
+        self.uncommitted_since_ns = None;
+        for index in 0..self.slots.len() {
+            if self.slots[index].failed {
+                continue;
+            }
+            match self.slots[index].outlet.sink.commit() {
+                Ok(safe) => self.settle(index, safe),
+                Err(error) => self.fail(index, error),
+            }
+        }
+    }
+
+    /// Counts as written what the sink says is safe.
+    fn settle(&mut self, index: usize, safe: u64) {
+        let slot = &mut self.slots[index];
+        let safe = safe.min(slot.given);
+        debug_assert!(slot.written <= safe, "what was safe stays safe");
+        self.stats.sinks[index].written.add(safe.saturating_sub(slot.written));
+        slot.written = slot.written.max(safe);
+    }
+
+    /// Takes a sink out: what it holds and did not save is suppressed, and so is all that comes.
+    fn fail(&mut self, index: usize, error: SinkError) {
+        self.settle(index, self.slots[index].outlet.sink.safe());
+        let slot = &mut self.slots[index];
+        slot.failed = true;
+        self.stats.sinks[index].suppressed.add(slot.given - slot.written);
+        let closed = slot.outlet.stdout && error.kind == SinkErrorKind::ReaderGone;
+        if !closed {
+            self.errors.push(error);
+        }
+        let none_left = self.slots.iter().all(|slot| slot.failed);
+        self.event = Some(match (closed, self.event, none_left) {
+            (true, _, _) | (_, Some(WriterEvent::StdoutClosed), _) => WriterEvent::StdoutClosed,
+            (_, _, true) => WriterEvent::NoSinkLeft,
+            _ => WriterEvent::SinkFailed,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::sync::Mutex;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::event::{Reason, Status, Summary};
+    use crate::target::{Port, Protocol, Target};
+
+    /// What a scripted sink did, for the test to look at.
+    #[derive(Debug, Default)]
+    struct Script {
+        /// Records it takes before it fails.
+        room: u64,
+        /// How it fails.
+        reader_gone: bool,
+        /// Records that are safe; a buffer of at most 10 stands between `write` and them.
+        safe: u64,
+        buffered: u64,
+        commits: u64,
+        finished: u64,
+    }
+
+    struct Scripted(Arc<Mutex<Script>>);
+
+    impl Script {
+        fn flush(&mut self) -> Result<(), SinkError> {
+            let through = self.buffered.min(self.room - self.safe);
+            let lost = self.buffered - through;
+            self.safe += through;
+            self.buffered = 0;
+            let kind = if self.reader_gone { SinkErrorKind::ReaderGone } else { SinkErrorKind::Failed };
+            let error =
+                SinkError { operation: "write to", object: "script".into(), cause: "no room".into(), kind };
+            if lost == 0 { Ok(()) } else { Err(error) }
+        }
+    }
+
+    impl Sink for Scripted {
+        fn begin(&mut self, _manifest: &Manifest) -> Result<(), SinkError> {
+            Ok(())
+        }
+
+        fn write(&mut self, records: &[Record]) -> Result<(), SinkError> {
+            let mut script = self.0.lock().expect("one thread");
+            records.iter().try_for_each(|_| {
+                script.buffered += 1;
+                if script.buffered < 10 { Ok(()) } else { script.flush() }
+            })
+        }
+
+        fn commit(&mut self) -> Result<u64, SinkError> {
+            let mut script = self.0.lock().expect("one thread");
+            script.commits += 1;
+            script.flush()?;
+            Ok(script.safe)
+        }
+
+        fn safe(&self) -> u64 {
+            self.0.lock().expect("one thread").safe
+        }
+
+        fn finish(self: Box<Self>, _manifest: &Manifest) -> Result<(), SinkError> {
+            let mut script = self.0.lock().expect("one thread");
+            script.finished += 1;
+            script.flush()
+        }
+    }
+
+    fn record(state: State) -> Record {
+        let address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+        let port = Port { protocol: Protocol::TCP, number: 80 };
+        Record::new(Target { address, port }, address, state, Reason::SYN_ACK)
+    }
+
+    struct Bench {
+        queue: Queue<Record>,
+        stats: Arc<Stats>,
+        writer: Writer,
+        scripts: Vec<Arc<Mutex<Script>>>,
+    }
+
+    fn bench(sinks: &[(u64, Show)]) -> Bench {
+        let queue = Queue::new(1 << 16);
+        let stats = Arc::new(Stats::new(0, 0, sinks.len()));
+        let script = |room| Arc::new(Mutex::new(Script { room, ..Script::default() }));
+        let scripts: Vec<_> = sinks.iter().map(|(room, _)| script(*room)).collect();
+        let outlet = |(script, (_, show)): (&Arc<Mutex<Script>>, &(u64, Show))| Outlet {
+            name: "script".to_owned(),
+            sink: Box::new(Scripted(Arc::clone(script))),
+            show: *show,
+            stdout: false,
+        };
+        let outlets = scripts.iter().zip(sinks).map(outlet).collect();
+        let writer = Writer::new(queue.clone(), Arc::clone(&stats), outlets);
+        Bench { queue, stats, writer, scripts }
+    }
+
+    impl Bench {
+        fn push(&self, state: State, count: usize) {
+            (0..count).for_each(|_| self.queue.push(record(state)).expect("room"));
+        }
+
+        fn account(&self, sink: usize) -> (u64, u64, u64) {
+            let counters = &self.stats.sinks[sink];
+            (counters.written.value(), counters.filtered.value(), counters.suppressed.value())
+        }
+    }
+
+    #[test]
+    fn each_sink_sees_the_states_it_is_shown() {
+        let mut bench = bench(&[(100, Show::OPEN), (100, Show::ALL), (100, Show::states(&[State::Closed]))]);
+        bench.push(State::Open, 3);
+        bench.push(State::Closed, 4);
+        assert_eq!(bench.writer.step(0), Step { taken: 7, done: false, event: None });
+        bench.writer.drain();
+        assert_eq!([0, 1, 2].map(|sink| bench.account(sink)), [(3, 4, 0), (7, 0, 0), (4, 3, 0)]);
+    }
+
+    #[test]
+    fn a_record_counts_as_written_only_once_it_is_committed() {
+        let mut bench = bench(&[(100, Show::ALL)]);
+        bench.push(State::Open, 5);
+        bench.writer.step(7);
+        assert_eq!(bench.account(0), (0, 0, 0));
+        bench.push(State::Open, 1);
+        bench.writer.step(6 + COMMIT_AFTER_NS);
+        assert_eq!(bench.account(0), (0, 0, 0));
+        bench.writer.step(7 + COMMIT_AFTER_NS);
+        assert_eq!(bench.account(0), (6, 0, 0));
+        bench.writer.step(7 + 9 * COMMIT_AFTER_NS);
+        assert_eq!(bench.scripts[0].lock().expect("one thread").commits, 1, "nothing new, nothing to commit");
+    }
+
+    #[test]
+    fn a_sink_that_fails_is_reported_once_and_hurts_no_other() {
+        let mut bench = bench(&[(25, Show::ALL), (1000, Show::ALL)]);
+        bench.push(State::Open, 28);
+        assert_eq!(bench.writer.step(0).event, None);
+        bench.push(State::Open, 100);
+        assert_eq!(bench.writer.step(0).event, Some(WriterEvent::SinkFailed));
+        bench.push(State::Open, 2);
+        assert_eq!(bench.writer.step(0).event, None);
+        bench.writer.drain();
+        assert_eq!(bench.account(0), (25, 0, 105));
+        assert_eq!(bench.account(1), (130, 0, 0));
+        assert_eq!(bench.writer.take_error().map(|error| error.object).as_deref(), Some("script"));
+        assert!(bench.writer.take_error().is_none());
+    }
+
+    #[test]
+    fn the_reader_of_standard_output_may_leave_without_an_error() {
+        let mut bench = bench(&[(0, Show::ALL)]);
+        bench.writer.slots[0].outlet.stdout = true;
+        bench.scripts[0].lock().expect("one thread").reader_gone = true;
+        bench.push(State::Open, 1);
+        bench.writer.step(0);
+        assert_eq!(bench.writer.step(COMMIT_AFTER_NS).event, Some(WriterEvent::StdoutClosed));
+        assert!(bench.writer.take_error().is_none());
+        assert_eq!(bench.account(0), (0, 0, 1));
+    }
+
+    #[test]
+    fn the_scan_is_told_when_no_sink_is_left() {
+        let mut bench = bench(&[(0, Show::ALL), (0, Show::ALL)]);
+        bench.push(State::Open, 1);
+        bench.writer.step(0);
+        assert_eq!(bench.writer.step(COMMIT_AFTER_NS).event, Some(WriterEvent::NoSinkLeft));
+    }
+
+    #[test]
+    fn a_writer_is_done_when_the_queue_is_closed_and_empty() {
+        let mut bench = bench(&[(1 << 20, Show::ALL)]);
+        bench.push(State::Open, BATCH + 1);
+        bench.queue.close();
+        assert_eq!(bench.writer.step(0), Step { taken: BATCH, done: false, event: None });
+        assert_eq!(bench.writer.step(0), Step { taken: 1, done: false, event: None });
+        assert_eq!(bench.writer.step(0), Step { taken: 0, done: true, event: None });
+        assert_eq!(bench.account(0), (BATCH as u64 + 1, 0, 0));
+    }
+
+    #[test]
+    fn the_end_takes_what_is_still_queued_and_finishes_every_sink_once() {
+        let bench = bench(&[(100, Show::OPEN), (0, Show::ALL)]);
+        bench.push(State::Open, 12);
+        bench.push(State::Closed, 1);
+        let mut manifest = manifest();
+        let errors = bench.writer.finish(&mut manifest);
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        let summary = manifest.summary.expect("stays");
+        assert_eq!(summary.imbalance(), None);
+        assert_eq!((summary.sinks[0].written, summary.sinks[1].suppressed), (12, 13));
+        assert!(bench.scripts.iter().all(|script| script.lock().expect("one thread").finished == 1));
+    }
+
+    fn manifest() -> Manifest {
+        let summary = Summary { frames_seen: 13, accepted: 13, ..Summary::default() };
+        Manifest {
+            scan_uuid: String::new(),
+            tool: "swath",
+            version: "0",
+            argv: vec![],
+            plan_digest: String::new(),
+            targets: 0,
+            shard_targets: 0,
+            excluded_addresses: String::new(),
+            ports: String::new(),
+            probes: vec![],
+            seed: 0,
+            order: "v1",
+            shard: 1,
+            shards: 1,
+            passes: 1,
+            rate_pps: None,
+            wait_s: 0.0,
+            interface: String::new(),
+            link: String::new(),
+            source_addresses: vec![],
+            status: Status::Complete,
+            started_us: 0,
+            finished_us: None,
+            summary: Some(summary),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_account_balances_whatever_fails_and_whenever(
+            rooms in prop::collection::vec((0_u64..300, 0_u8..32), 1..4),
+            steps in prop::collection::vec((0_usize..40, 0_usize..4, 0_u64..2 * COMMIT_AFTER_NS), 0..30),
+        ) {
+            let sinks: Vec<_> = rooms.into_iter().map(|(room, show)| (room, Show(show))).collect();
+            let mut bench = bench(&sinks);
+            let (mut now, mut accepted) = (0, 0);
+            for (count, state, pause) in steps {
+                bench.push(State::ALL[state], count);
+                accepted += count as u64;
+                now += pause;
+                bench.writer.step(now);
+            }
+            bench.writer.drain();
+            for sink in 0..sinks.len() {
+                let (written, filtered, suppressed) = bench.account(sink);
+                prop_assert_eq!(written + filtered + suppressed, accepted);
+                prop_assert_eq!(written, bench.scripts[sink].lock().expect("one thread").safe);
+            }
+        }
+    }
+}
