@@ -84,12 +84,53 @@ impl fmt::Display for Digest {
 
 #[inline]
 fn fold_pair(pair: &[u8; 16], left: u64, right: u64) -> u64 {
-    let words = u128::from_le_bytes(*pair);
-    fold((words as u64) ^ left, ((words >> 64) as u64) ^ right)
+    let [low, high] = halves(u128::from_le_bytes(*pair));
+    fold(low ^ left, high ^ right)
 }
 
 #[inline]
 fn fold(a: u64, b: u64) -> u64 {
-    let product = u128::from(a) * u128::from(b);
-    (product as u64) ^ ((product >> 64) as u64)
+    let [low, high] = halves(u128::from(a) * u128::from(b));
+    low ^ high
+}
+
+/// Lower and upper half.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "cutting in halves is the purpose")]
+fn halves(number: u128) -> [u64; 2] {
+    [number as u64, (number >> 64) as u64]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest_of(frames: &[&[u8]]) -> u64 {
+        let mut digest = Digest::new();
+        frames.iter().for_each(|frame| digest.add(frame));
+        digest.value()
+    }
+
+    #[test]
+    fn order_length_and_every_bit_count() {
+        let frame: Vec<u8> = (0..58).collect();
+        let whole = digest_of(&[&frame, b"next"]);
+        assert_ne!(whole, digest_of(&[b"next", &frame]));
+        assert_ne!(digest_of(&[b"a"]), digest_of(&[b"a\0"]), "padding is no data");
+        assert_ne!(digest_of(&[b"ab", b"c"]), digest_of(&[b"a", b"bc"]));
+        assert_ne!(digest_of(&[]), digest_of(&[b""]));
+        for bit in 0..58 * 8 {
+            let mut other = frame.clone();
+            other[bit / 8] ^= 1 << (bit % 8);
+            assert_ne!(digest_of(&[&other, b"next"]), whole, "bit {bit}");
+        }
+        // Two frames that swap words, and words that swap places within a pair or between pairs.
+        for (from, to) in [(0, 8), (0, 16), (8, 24)] {
+            let mut other = frame.clone();
+            for at in 0..8 {
+                other.swap(from + at, to + at);
+            }
+            assert_ne!(digest_of(&[&other, b"next"]), whole, "words at {from} and {to}");
+        }
+    }
 }

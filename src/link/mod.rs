@@ -7,9 +7,16 @@
 //!
 //! Invariant: links never see a probe, an order or a record; they read no clock but the kernel's timestamps.
 
+mod af_packet;
 pub mod digest;
+pub mod filter;
+mod frame;
+mod local;
 mod null;
-pub mod stamper;
+mod pcap;
+#[cfg(test)]
+mod sample;
+mod stamper;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,7 +27,7 @@ use crate::gate::Gate;
 use crate::wire::ethernet::Mac;
 
 /// Every kind of link.
-pub const BACKENDS: &[Backend] = &[null::BACKEND];
+pub const BACKENDS: &[Backend] = &[af_packet::BACKEND, null::BACKEND, pcap::BACKEND];
 
 /// Transmits batches.
 pub trait TxQueue: Send {
@@ -117,7 +124,8 @@ impl<'a> Received<'a> {
     pub fn iter(&self) -> impl Iterator<Item = (u64, &'a [u8])> + 'a {
         let bytes = self.bytes;
         self.frames.iter().map(move |span| {
-            (span.time_ns, bytes.get(span.offset..span.offset + span.length).unwrap_or_default())
+            let end = span.offset.saturating_add(span.length);
+            (span.time_ns, bytes.get(span.offset..end).unwrap_or_default())
         })
     }
 }
@@ -209,9 +217,9 @@ pub enum LinkError {
         operation: &'static str,
     },
     /// A system call failed.
-    #[error("cannot {operation} on {object}: {source}")]
+    #[error("cannot {operation} {object}: {source}")]
     System {
-        /// What was attempted.
+        /// What was attempted, up to the object: "send on".
         operation: &'static str,
         /// The interface or file.
         object: String,
@@ -234,4 +242,76 @@ pub enum LinkError {
         /// Why, and what to do.
         reason: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{IpAddr, Ipv4Addr};
+
+    #[test]
+    fn every_backend_has_a_name_and_a_line_of_its_own() {
+        let names: std::collections::BTreeSet<&str> = BACKENDS.iter().map(|backend| backend.name).collect();
+        assert_eq!(names.len(), BACKENDS.len());
+        for Backend { name, about, .. } in BACKENDS {
+            assert!(
+                name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+            );
+            assert!((1..=60).contains(&about.chars().count()), "{name}: {about}");
+        }
+    }
+
+    #[test]
+    fn a_backend_that_transmits_asks_for_an_interface_and_the_others_open_without() {
+        let directory = tempfile::tempdir().expect("a directory");
+        for backend in BACKENDS {
+            let argument = Some(directory.path().join(backend.name));
+            let result = (backend.open)(&LinkSpec { argument, ..sample::spec() });
+            match result {
+                Ok(link) => {
+                    assert!(!backend.transmits, "{} has nothing to transmit on", backend.name);
+                    assert_eq!((link.tx.len(), link.rx.len()), (1, 0));
+                    assert!(!link.about.is_empty());
+                }
+                Err(error) => {
+                    assert!(backend.transmits, "{}: {error}", backend.name);
+                    assert!(error.to_string().contains("interface"), "{error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_backend_that_opens_without_an_interface_lets_an_excluded_address_pass() {
+        let excluded = 0xc633_6403;
+        let directory = tempfile::tempdir().expect("a directory");
+        for backend in BACKENDS.iter().filter(|backend| !backend.transmits) {
+            let gate = Arc::new(Gate::new([(excluded, excluded)], []));
+            let argument = Some(directory.path().join(backend.name));
+            let mut link = (backend.open)(&LinkSpec { argument, gate, ..sample::spec() }).expect("opened");
+            let queue = &mut link.tx[0];
+            assert_eq!(queue.submit(&sample::batch(0, 3)).expect("allowed").lanes, 0b111);
+            let error = queue.submit(&sample::batch(0, 4)).expect_err("the fourth is excluded");
+            let LinkError::Excluded { address } = error else { panic!("{}: {error}", backend.name) };
+            assert_eq!(address, IpAddr::V4(Ipv4Addr::from(excluded)));
+            let report = queue.finish().expect("finished").expect("a digest");
+            assert!(
+                report.starts_with("frames 3 "),
+                "{}: nothing of that batch left: {report}",
+                backend.name
+            );
+        }
+    }
+
+    #[test]
+    fn a_span_outside_of_the_memory_is_an_empty_frame() {
+        let spans = [
+            FrameSpan { offset: 1, length: 2, time_ns: 7 },
+            FrameSpan { offset: 3, length: 2, time_ns: 8 },
+            FrameSpan { offset: usize::MAX, length: 2, time_ns: 9 },
+        ];
+        let received = Received::new(&[1, 2, 3, 4], &spans);
+        let frames: Vec<(u64, &[u8])> = received.iter().collect();
+        assert_eq!(frames, [(7, &[2u8, 3][..]), (8, &[]), (9, &[])]);
+    }
 }

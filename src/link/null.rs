@@ -8,7 +8,7 @@ use crate::link::stamper::Stamper;
 use crate::link::{Accepted, Backend, Link, LinkError, LinkSpec, TxQueue};
 
 /// The row of the registry.
-pub const BACKEND: Backend =
+pub(super) const BACKEND: Backend =
     Backend { name: "null", about: "finish and digest frames, send nothing", transmits: false, open };
 
 fn open(spec: &LinkSpec) -> Result<Link, LinkError> {

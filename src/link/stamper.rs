@@ -8,7 +8,7 @@ use crate::gate::Gate;
 use crate::link::{LinkError, LinkSpec};
 
 /// One slot per lane, and the frames in them.
-pub struct Stamper {
+pub(super) struct Stamper {
     templates: Arc<[Template]>,
     hops: NextHops,
     gate: Arc<Gate>,
@@ -20,7 +20,7 @@ pub struct Stamper {
 
 impl Stamper {
     /// Slots for the templates of `spec`, each a whole number of cache lines.
-    pub fn new(spec: &LinkSpec) -> Stamper {
+    pub(super) fn new(spec: &LinkSpec) -> Stamper {
         let longest = spec.templates.iter().map(Template::frame_length).max().unwrap_or(0);
         let stride = longest.next_multiple_of(CACHE_LINE).max(CACHE_LINE);
         Stamper {
@@ -41,7 +41,7 @@ impl Stamper {
     ///
     /// # Panics
     /// When a lane names a template the link was not opened with.
-    pub fn stamp(&mut self, batch: &Batch) -> Result<(), LinkError> {
+    pub(super) fn stamp(&mut self, batch: &Batch) -> Result<(), LinkError> {
         self.count = 0;
         for (lane, slot) in self.slots.chunks_exact_mut(self.stride).enumerate().take(batch.len()) {
             let template = &self.templates[usize::from(batch.template[lane])];
@@ -59,7 +59,7 @@ impl Stamper {
     ///
     /// # Errors
     /// [`LinkError::Excluded`] when it leads to an excluded address.
-    pub fn check(&self, frame: &[u8]) -> Result<(), LinkError> {
+    pub(super) fn check(&self, frame: &[u8]) -> Result<(), LinkError> {
         match self.gate.blocked(frame) {
             Some(address) => Err(LinkError::Excluded { address }),
             None => Ok(()),
@@ -67,10 +67,30 @@ impl Stamper {
     }
 
     /// The finished frames in lane order.
-    pub fn frames(&self) -> impl Iterator<Item = &[u8]> {
+    pub(super) fn frames(&self) -> impl Iterator<Item = &[u8]> {
         let slots = self.slots.chunks_exact(self.stride).take(self.count);
         slots.zip(&self.lengths).map(|(slot, &length)| &slot[..length])
     }
 }
 
 const CACHE_LINE: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::sample;
+
+    #[test]
+    fn templates_of_different_lengths_share_slots_of_whole_cache_lines() {
+        let mut stamper = Stamper::new(&sample::spec());
+        assert_eq!(stamper.stride, 128);
+        let mut batch = sample::batch(0, 3);
+        batch.template[1] = 1;
+        batch.destination_v6[1] = 0x2001_0db8 << 96 | 5;
+        stamper.stamp(&batch).expect("allowed");
+        let lengths: Vec<usize> = stamper.frames().map(<[u8]>::len).collect();
+        assert_eq!(lengths, [58, 78, 58]);
+        let last = stamper.frames().nth(1).expect("a frame")[53];
+        assert_eq!(last, 5);
+    }
+}

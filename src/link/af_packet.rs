@@ -1,0 +1,193 @@
+//! Packet sockets: the link that works on every interface and changes nothing on it. Needs CAP_NET_RAW only.
+//!
+//! Transmit: one sendmmsg per batch, past the queueing discipline, so that a full driver queue is reported at once
+//! and the probe can be sent again (`packet_xmit`, `net/packet/af_packet.c`). Receive: a TPACKET_V3 ring behind a
+//! filter. The loopback device transmits through [`LocalSender`] instead.
+
+use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use crate::batch::{Batch, LANES, lane_mask};
+use crate::link::local::LocalSender;
+use crate::link::stamper::Stamper;
+use crate::link::{
+    Accepted, Backend, FrameSpan, Framing, Link, LinkError, LinkInterface, LinkSpec, Received, RxQueue,
+    Stall, TxQueue, filter, frame,
+};
+use crate::sys::mmsg::{self, Destination};
+use crate::sys::ring::{Ring, RingSize};
+use crate::sys::socket::{self, PacketSocket};
+use crate::wire::ethernet;
+
+/// The row of the registry.
+pub(super) const BACKEND: Backend =
+    Backend { name: "af_packet", about: "packet sockets, on any interface (default)", transmits: true, open };
+
+/// The receive ring. Many small blocks rather than few large ones: a block is handed over when its time is up
+/// however little it holds, so the number of blocks bounds how long a slow receiver may be away at low rates, and
+/// their total size at high ones.
+const RING: RingSize = RingSize { block_bytes: 256 << 10, blocks: 128, retire_ms: 4 };
+
+fn open(spec: &LinkSpec) -> Result<Link, LinkError> {
+    let interface = spec.interface.as_ref().ok_or_else(|| LinkError::Unusable {
+        name: BACKEND.name,
+        reason: "no interface to send on".to_owned(),
+    })?;
+    let object = || interface.name.clone();
+    let failed = |operation| move |error| opening(operation, object(), error);
+    let (path, how) = open_path(interface).map_err(failed("open a packet socket on"))?;
+    let program = filter::program(&spec.filter, interface.framing);
+    let ring = Ring::open(interface.index, &program, RING).map_err(failed("open a receive ring on"))?;
+    let about = format!(
+        "af_packet on {}: {how}; TPACKET_V3 ring of {} x {} KiB",
+        interface.name,
+        RING.blocks,
+        RING.block_bytes >> 10
+    );
+    let tx = Transmit { stamper: Stamper::new(spec), path, interface: interface.name.clone() };
+    let rx = Receive { ring, spans: Vec::new(), interface: interface.name.clone() };
+    Ok(Link { tx: vec![Box::new(tx)], rx: vec![Box::new(rx)], about })
+}
+
+fn opening(operation: &'static str, object: String, source: io::Error) -> LinkError {
+    match source.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => LinkError::Privilege { operation: "open packet sockets" },
+        _ => LinkError::System { operation, object, source },
+    }
+}
+
+/// The way frames take, and what was obtained, in words.
+fn open_path(interface: &LinkInterface) -> io::Result<(Path, &'static str)> {
+    if interface.framing == Framing::Loopback {
+        return Ok((Path::Loopback(LocalSender::open(SEND_BUFFER_BYTES)?), "raw IP sockets"));
+    }
+    let socket = PacketSocket::open()?;
+    let how = match socket.bypass_qdisc() {
+        Ok(()) => "sendmmsg past the queueing discipline",
+        Err(_) => "sendmmsg through the queueing discipline",
+    };
+    socket::raise_send_buffer(socket.as_fd(), SEND_BUFFER_BYTES);
+    socket.bind(interface.index, 0)?;
+    let path = match interface.framing {
+        Framing::Bare => Path::Bare { socket, index: interface.index },
+        Framing::Ethernet | Framing::Loopback => Path::Ethernet(socket),
+    };
+    Ok((path, how))
+}
+
+struct Transmit {
+    stamper: Stamper,
+    path: Path,
+    interface: String,
+}
+
+impl TxQueue for Transmit {
+    fn submit(&mut self, batch: &Batch) -> Result<Accepted, LinkError> {
+        self.stamper.stamp(batch)?;
+        let mut frames: [&[u8]; LANES] = [&[]; LANES];
+        for (place, frame) in frames.iter_mut().zip(self.stamper.frames()) {
+            *place = frame;
+        }
+        self.path.send(&frames[..batch.len()], &self.interface)
+    }
+
+    fn send(&mut self, frame: &[u8]) -> Result<bool, LinkError> {
+        self.stamper.check(frame)?;
+        Ok(self.path.send(&[frame], &self.interface)?.lanes != 0)
+    }
+}
+
+enum Path {
+    Ethernet(PacketSocket),
+    /// No Ethernet header, so the kernel is told the type of each packet.
+    Bare {
+        socket: PacketSocket,
+        index: u32,
+    },
+    Loopback(LocalSender),
+}
+
+impl Path {
+    /// Hands over at most [`LANES`] frames.
+    fn send(&self, frames: &[&[u8]], interface: &str) -> Result<Accepted, LinkError> {
+        let (lanes, error) = match self {
+            Path::Ethernet(socket) => {
+                let mut messages = [IoSlice::new(&[]); LANES];
+                for (message, frame) in messages.iter_mut().zip(frames) {
+                    *message = IoSlice::new(frame);
+                }
+                let sent = mmsg::send(socket.as_fd(), &messages[..frames.len()], &[]);
+                (lane_mask(sent.count), sent.error)
+            }
+            Path::Bare { socket, index } => send_bare(socket, *index, frames)?,
+            Path::Loopback(sender) => sender.send(frames)?,
+        };
+        let stall = error.map(|error| stall(error, interface)).transpose()?;
+        Ok(Accepted { lanes, stall })
+    }
+}
+
+fn send_bare(
+    socket: &PacketSocket,
+    index: u32,
+    frames: &[&[u8]],
+) -> Result<(u64, Option<io::Error>), LinkError> {
+    let mut messages = [IoSlice::new(&[]); LANES];
+    let mut destinations = [Destination::Interface { index, protocol: ethernet::IPV4 }; LANES];
+    for ((message, destination), frame) in messages.iter_mut().zip(&mut destinations).zip(frames) {
+        let protocol = frame::ethertype(frame).filter(|kind| [ethernet::IPV4, ethernet::IPV6].contains(kind));
+        let protocol = protocol.ok_or_else(|| LinkError::Unusable {
+            name: BACKEND.name,
+            reason: "only IP packets can be sent where there is no Ethernet header".to_owned(),
+        })?;
+        *destination = Destination::Interface { index, protocol };
+        *message = IoSlice::new(frame::packet(frame));
+    }
+    let sent = mmsg::send(socket.as_fd(), &messages[..frames.len()], &destinations[..frames.len()]);
+    Ok((lane_mask(sent.count), sent.error))
+}
+
+/// What an error says about the frame it was given for, which was not sent: wait, or give up.
+fn stall(error: io::Error, interface: &str) -> Result<Stall, LinkError> {
+    match error.raw_os_error() {
+        // ENOBUFS: the driver's queue is full, or a netfilter egress hook dropped the frame. EAGAIN: the socket's
+        // buffer is full.
+        Some(libc::ENOBUFS | libc::EAGAIN | libc::ENOMEM) => Ok(Stall::Full),
+        Some(libc::ENETDOWN) => Ok(Stall::Down),
+        _ => Err(LinkError::System { operation: "send on", object: interface.to_owned(), source: error }),
+    }
+}
+
+struct Receive {
+    ring: Ring,
+    spans: Vec<FrameSpan>,
+    interface: String,
+}
+
+impl RxQueue for Receive {
+    fn poll(&mut self, timeout: Duration) -> Result<Received<'_>, LinkError> {
+        let Receive { ring, spans, interface } = self;
+        spans.clear();
+        let visit = |packet: crate::sys::ring::Packet| {
+            spans.push(FrameSpan { offset: packet.offset, length: packet.length, time_ns: packet.time_ns });
+        };
+        let bytes = ring.next(timeout, visit).map_err(|source| LinkError::System {
+            operation: "receive on",
+            object: interface.clone(),
+            source,
+        })?;
+        Ok(Received::new(bytes, spans))
+    }
+
+    fn drops(&mut self) -> Result<u64, LinkError> {
+        self.ring.drops().map_err(|source| LinkError::System {
+            operation: "read the drop counter of",
+            object: self.interface.clone(),
+            source,
+        })
+    }
+}
+
+/// Room for about 10,000 frames in flight; the kernel charges some 768 bytes for each.
+const SEND_BUFFER_BYTES: u32 = 8 << 20;

@@ -1,0 +1,538 @@
+//! Links against a real kernel: two network namespaces that each test makes for itself, a veth pair between them,
+//! no way out. Needs root; without it the tests say that they were skipped, or fail under `SWATH_NETNS=required`.
+#![allow(clippy::print_stderr, reason = "skips and measured rates are for the person who runs the tests")]
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::os::unix::fs::MetadataExt;
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use swath::batch::{Batch, LANES, NextHops, Template};
+use swath::gate::Gate;
+use swath::host::{Hop, Host, HostError, InterfaceKind, Reach, Selection, reach_of};
+use swath::link::{
+    BACKENDS, Filter, Framing, Link, LinkError, LinkInterface, LinkSpec, RxQueue, Stall, TxQueue,
+};
+use swath::sys::{clock, namespace};
+use swath::wire::ethernet::{self, Mac};
+
+const NEAR: &str = "192.0.2.1";
+const FAR: &str = "192.0.2.2";
+const PORTS: (u16, u16) = (40_000, 40_255);
+
+/// Two namespaces, `near` with the interface v0 and `far` with v1; gone when dropped.
+struct Lab {
+    near: String,
+    far: String,
+}
+
+impl Lab {
+    /// None, and a word about it, where namespaces cannot be made.
+    fn new() -> Option<Lab> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let required = std::env::var_os("SWATH_NETNS").is_some_and(|value| value == "required");
+        let root = std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
+        if !root {
+            assert!(!required, "SWATH_NETNS=required, but namespaces need root");
+            eprintln!("skipped: network namespaces need root");
+            return None;
+        }
+        let name = format!("swath-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let lab = Lab { near: format!("{name}-near"), far: format!("{name}-far") };
+        for namespace in [&lab.near, &lab.far] {
+            run(&["ip", "netns", "add", namespace]);
+            run(&["ip", "-n", namespace, "link", "set", "lo", "up"]);
+        }
+        let (near, far) = (&lab.near, &lab.far);
+        run(&["ip", "-n", near, "link", "add", "v0", "type", "veth", "peer", "name", "v1", "netns", far]);
+        for (namespace, interface, v4, v6) in
+            [(near, "v0", NEAR, "2001:db8::1/64"), (far, "v1", FAR, "2001:db8::2/64")]
+        {
+            run(&["ip", "-n", namespace, "addr", "add", &format!("{v4}/24"), "brd", "+", "dev", interface]);
+            run(&["ip", "-n", namespace, "addr", "add", v6, "dev", interface, "nodad"]);
+            run(&["ip", "-n", namespace, "link", "set", interface, "up"]);
+        }
+        Some(lab)
+    }
+
+    fn near<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        inside(&self.near, work)
+    }
+
+    fn far<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        inside(&self.far, work)
+    }
+
+    fn ip(&self, namespace: &str, arguments: &str) {
+        let mut command = vec!["ip", "-n", namespace];
+        command.extend(arguments.split(' '));
+        run(&command);
+    }
+
+    /// A link on v0 with templates from the near address.
+    fn open_near(&self, gate: Gate) -> Link {
+        self.near(|| open("v0", NEAR, "2001:db8::1", gate, far_mac(&self.far)))
+    }
+
+    /// A link on v1, used for receiving what is sent to the far address.
+    fn open_far(&self) -> Link {
+        self.far(|| open("v1", FAR, "2001:db8::2", Gate::open(), Mac::default()))
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for namespace in [&self.near, &self.far] {
+            let _ = Command::new("ip").args(["netns", "del", namespace]).output();
+        }
+    }
+}
+
+fn run(command: &[&str]) -> Output {
+    let output = Command::new(command[0]).args(&command[1..]).output().expect("the command exists");
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+/// Runs `work` on a thread of its own inside of a namespace. What it opens stays there.
+fn inside<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) -> T {
+    let file = File::open(format!("/run/netns/{namespace}")).expect("the namespace exists");
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(move || {
+            namespace::enter_network(&file).expect("root may enter");
+            work()
+        });
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn far_mac(namespace: &str) -> Mac {
+    inside(namespace, || Mac(Host::read().expect("facts").interface("v1").expect("v1").mac))
+}
+
+fn open(name: &str, v4: &str, v6: &str, gate: Gate, next_hop: Mac) -> Link {
+    let host = Host::read().expect("facts");
+    let interface = host.interface(name).expect("the lab made it");
+    let framing = match interface.kind {
+        InterfaceKind::Ethernet => Framing::Ethernet,
+        InterfaceKind::Loopback => Framing::Loopback,
+        _ => Framing::Bare,
+    };
+    let hops = NextHops::new(1);
+    hops.assign(0, next_hop);
+    let spec = LinkSpec {
+        argument: None,
+        interface: Some(LinkInterface {
+            name: name.to_owned(),
+            index: interface.index,
+            mac: Mac(interface.mac),
+            framing,
+        }),
+        templates: Arc::from([syn_v4(v4, Mac(interface.mac)), syn_v6(v6, Mac(interface.mac))]),
+        hops,
+        gate: Arc::new(gate),
+        filter: Filter {
+            addresses: vec![v4.parse().expect("address"), v6.parse().expect("address")],
+            port_first: PORTS.0,
+            port_last: PORTS.1,
+        },
+    };
+    let backend = BACKENDS.iter().find(|backend| backend.name == "af_packet").expect("a row");
+    (backend.open)(&spec).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The TCP header of a SYN with MSS 1460, changing fields zero.
+const SYN: [u8; 24] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x60, 2, 4, 0, 0, 0, 0, 0, 2, 4, 5, 0xb4];
+
+fn syn_v4(source: &str, mac: Mac) -> Template {
+    let mut bytes = ethernet::header(Mac::default(), mac, ethernet::IPV4).to_vec();
+    bytes.extend([0x45, 0, 0, 44, 0, 0, 0x40, 0, 64, 6, 0, 0]);
+    bytes.extend(source.parse::<Ipv4Addr>().expect("address").octets());
+    bytes.extend([0; 4]);
+    bytes.extend(SYN);
+    Template::tcp(bytes, None)
+}
+
+fn syn_v6(source: &str, mac: Mac) -> Template {
+    let mut bytes = ethernet::header(Mac::default(), mac, ethernet::IPV6).to_vec();
+    bytes.extend([0x60, 0, 0, 0, 0, 24, 6, 64]);
+    bytes.extend(source.parse::<std::net::Ipv6Addr>().expect("address").octets());
+    bytes.extend([0; 16]);
+    bytes.extend(SYN);
+    Template::tcp(bytes, None)
+}
+
+/// Probes to one address, lane by lane; sequence numbers count from `first`.
+fn probes(destination: &str, port: u16, first: u32, length: usize) -> Batch {
+    let mut batch = Batch::empty();
+    batch.resize(length);
+    for (lane, number) in (first..).enumerate().take(length) {
+        match destination.parse().expect("address") {
+            IpAddr::V4(address) => batch.destination_v4[lane] = address.into(),
+            IpAddr::V6(address) => {
+                batch.destination_v6[lane] = address.into();
+                batch.template[lane] = 1;
+            }
+        }
+        batch.destination_port[lane] = port;
+        batch.source_port[lane] = PORTS.0;
+        batch.sequence[lane] = number;
+        batch.identification[lane] = 7;
+    }
+    batch
+}
+
+/// Submits until every lane left, as the transmitter does; returns how often it had to wait.
+fn submit_all(queue: &mut dyn TxQueue, batch: &Batch) -> usize {
+    let mut batch = batch.clone();
+    for stalls in 0..10_000 {
+        let accepted = queue.submit(&batch).expect("no fatal error");
+        if accepted.lanes == batch.lanes() {
+            assert_eq!(accepted.stall, None);
+            return stalls;
+        }
+        assert!(accepted.stall.is_some(), "what did not leave has a reason");
+        let left: Vec<usize> = (0..batch.len()).filter(|lane| accepted.lanes & 1 << lane == 0).collect();
+        for (to, &from) in left.iter().enumerate() {
+            batch.copy_lane(from, to);
+        }
+        batch.resize(left.len());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    panic!("the queue stayed stalled")
+}
+
+/// A received TCP segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Segment {
+    time_ns: u64,
+    source: IpAddr,
+    source_port: u16,
+    sequence: u32,
+    acknowledgement: u32,
+    flags: u8,
+}
+
+fn segment(time_ns: u64, frame: &[u8]) -> Option<Segment> {
+    let (source, tcp) = match u16::from_be_bytes([frame[12], frame[13]]) {
+        ethernet::IPV4 if frame[23] == 6 => {
+            (IpAddr::from(<[u8; 4]>::try_from(&frame[26..30]).expect("4 bytes")), &frame[34..])
+        }
+        ethernet::IPV6 if frame[20] == 6 => {
+            (IpAddr::from(<[u8; 16]>::try_from(&frame[22..38]).expect("16 bytes")), &frame[54..])
+        }
+        _ => return None,
+    };
+    let word = |at: usize| u32::from_be_bytes(tcp[at..at + 4].try_into().expect("4 bytes"));
+    let source_port = u16::from_be_bytes([tcp[0], tcp[1]]);
+    Some(Segment {
+        time_ns,
+        source,
+        source_port,
+        sequence: word(4),
+        acknowledgement: word(8),
+        flags: tcp[13],
+    })
+}
+
+/// Everything that arrives until nothing has for a while.
+fn drain(queue: &mut dyn RxQueue) -> Vec<Vec<u8>> {
+    let mut frames = Vec::new();
+    let mut last = Instant::now();
+    while last.elapsed() < Duration::from_millis(150) {
+        let received = queue.poll(Duration::from_millis(20)).expect("no fatal error");
+        if !received.is_empty() {
+            last = Instant::now();
+            frames.extend(received.iter().map(|(time_ns, frame)| [&time_ns.to_ne_bytes(), frame].concat()));
+        }
+    }
+    frames
+}
+
+fn segments(queue: &mut dyn RxQueue) -> Vec<Segment> {
+    let frames = drain(queue);
+    let split = |bytes: &Vec<u8>| {
+        let (time, frame) = bytes.split_at(8);
+        segment(u64::from_ne_bytes(time.try_into().expect("8 bytes")), frame)
+    };
+    frames.iter().filter_map(split).collect()
+}
+
+const SYN_ACK: u8 = 0x12;
+const RST_ACK: u8 = 0x14;
+
+#[test]
+fn netns_every_accepted_lane_arrives_exactly_once() {
+    let Some(lab) = Lab::new() else { return };
+    let mut far = lab.open_far();
+    let mut near = lab.open_near(Gate::open());
+    let count = 20_000;
+    for first in (0..count).step_by(50) {
+        let to = if first % 100 == 0 { FAR } else { "2001:db8::2" };
+        submit_all(near.tx[0].as_mut(), &probes(to, PORTS.0 + 1, first, 50));
+    }
+    let mut seen = BTreeMap::new();
+    for segment in segments(far.rx[0].as_mut()) {
+        *seen.entry(segment.sequence).or_insert(0) += 1;
+    }
+    assert_eq!(far.rx[0].drops().expect("a counter"), 0);
+    assert_eq!(seen.len(), count as usize);
+    assert!(seen.values().all(|&times| times == 1));
+}
+
+#[test]
+fn netns_an_interface_that_is_down_stalls_and_loses_nothing() {
+    let Some(lab) = Lab::new() else { return };
+    let mut far = lab.open_far();
+    let mut near = lab.open_near(Gate::open());
+    lab.ip(&lab.near, "link set v0 down");
+    let batch = probes(FAR, PORTS.0 + 1, 0, LANES);
+    for _ in 0..3 {
+        let accepted = near.tx[0].submit(&batch).expect("no fatal error");
+        assert_eq!((accepted.lanes, accepted.stall), (0, Some(Stall::Down)));
+        assert!(near.rx[0].poll(Duration::from_millis(1)).expect("no fatal error").is_empty());
+    }
+    lab.ip(&lab.near, "link set v0 up");
+    submit_all(near.tx[0].as_mut(), &batch);
+    let mut sequences: Vec<u32> = segments(far.rx[0].as_mut()).iter().map(|probe| probe.sequence).collect();
+    sequences.sort_unstable();
+    assert_eq!(sequences, (0..64).collect::<Vec<u32>>());
+    let resets = segments(near.rx[0].as_mut());
+    assert!(!resets.is_empty(), "the receive queue works again after the interface came up");
+}
+
+#[test]
+fn netns_an_interface_whose_peer_is_down_is_full_and_loses_nothing() {
+    let Some(lab) = Lab::new() else { return };
+    let mut near = lab.open_near(Gate::open());
+    lab.ip(&lab.far, "link set v1 down");
+    let batch = probes(FAR, PORTS.0 + 1, 0, LANES);
+    let accepted = near.tx[0].submit(&batch).expect("no fatal error");
+    assert_eq!((accepted.lanes, accepted.stall), (0, Some(Stall::Full)));
+    lab.ip(&lab.far, "link set v1 up");
+    let mut far = lab.open_far();
+    submit_all(near.tx[0].as_mut(), &batch);
+    assert_eq!(segments(far.rx[0].as_mut()).len(), LANES);
+}
+
+#[test]
+fn netns_an_interface_that_is_gone_ends_the_scan_with_its_name() {
+    let Some(lab) = Lab::new() else { return };
+    let mut near = lab.open_near(Gate::open());
+    lab.ip(&lab.near, "link del v0");
+    let error = near.tx[0].submit(&probes(FAR, 80, 0, 1)).expect_err("the interface is gone");
+    assert!(error.to_string().starts_with("cannot send on v0: "), "{error}");
+}
+
+#[test]
+fn netns_answers_of_a_kernel_arrive_with_their_time() {
+    let Some(lab) = Lab::new() else { return };
+    let _listeners =
+        lab.far(|| ["192.0.2.2:80", "[2001:db8::2]:80"].map(|at| TcpListener::bind(at).expect("free")));
+    let mut near = lab.open_near(Gate::open());
+    for to in [FAR, "2001:db8::2"] {
+        let before = clock::realtime_ns();
+        submit_all(near.tx[0].as_mut(), &probes(to, 80, 1000, 1));
+        submit_all(near.tx[0].as_mut(), &probes(to, 81, 2000, 1));
+        let mut answers = segments(near.rx[0].as_mut());
+        let after = clock::realtime_ns();
+        answers.sort_by_key(|answer| answer.source_port);
+        answers.dedup_by_key(|answer| (answer.source_port, answer.flags));
+        let facts: Vec<_> =
+            answers.iter().map(|answer| (answer.source_port, answer.flags, answer.acknowledgement)).collect();
+        assert_eq!(facts, [(80, SYN_ACK, 1001), (81, RST_ACK, 2001)], "{to}");
+        for answer in answers {
+            assert_eq!(answer.source, to.parse::<IpAddr>().expect("address"));
+            assert!((before..after).contains(&answer.time_ns), "{answer:?}");
+        }
+    }
+}
+
+#[test]
+fn netns_a_neighbour_answers_an_arp_request() {
+    let Some(lab) = Lab::new() else { return };
+    let mut near = lab.open_near(Gate::open());
+    let own = lab.near(|| Host::read().expect("facts").interface("v0").expect("v0").mac);
+    let mut request = ethernet::header(Mac::BROADCAST, Mac(own), ethernet::ARP).to_vec();
+    request.extend([0, 1, 8, 0, 6, 4, 0, 1]);
+    request.extend(own);
+    request.extend([192, 0, 2, 1, 0, 0, 0, 0, 0, 0, 192, 0, 2, 2]);
+    assert!(near.tx[0].send(&request).expect("no fatal error"));
+    let answers = drain(near.rx[0].as_mut());
+    let answer =
+        answers.iter().map(|bytes| &bytes[8..]).find(|frame| frame[12..14] == [8, 6] && frame[21] == 2);
+    let answer = answer.expect("an answer");
+    assert_eq!(Mac(answer[22..28].try_into().expect("6 bytes")), far_mac(&lab.far));
+    assert_eq!(answer[28..32], [192, 0, 2, 2]);
+}
+
+#[test]
+fn netns_frames_the_ring_had_no_room_for_are_counted() {
+    let Some(lab) = Lab::new() else { return };
+    let mut far = lab.open_far();
+    // The far kernel knows no route back, so it spends no time on answers.
+    lab.ip(&lab.far, "addr del 192.0.2.2/24 dev v1");
+    let mut near = lab.open_near(Gate::open());
+    let count = 6_000 * LANES;
+    for _ in 0..6_000 {
+        submit_all(near.tx[0].as_mut(), &probes(FAR, PORTS.0, 0, LANES));
+    }
+    let received = drain(far.rx[0].as_mut()).len();
+    let drops = far.rx[0].drops().expect("a counter");
+    assert_eq!(far.rx[0].drops().expect("a counter"), drops, "reading does not forget");
+    eprintln!("{count} frames while nobody polled: the ring kept {received}, the kernel dropped {drops}");
+    assert!(0 < drops);
+    assert_eq!(received as u64 + drops, count as u64);
+}
+
+#[test]
+fn netns_an_excluded_address_is_never_sent_to() {
+    let Some(lab) = Lab::new() else { return };
+    let mut far = lab.open_far();
+    let excluded = u32::from(Ipv4Addr::new(192, 0, 2, 3));
+    let mut near = lab.open_near(Gate::new([(excluded, excluded)], []));
+    let mut batch = probes(FAR, PORTS.0 + 1, 0, LANES);
+    batch.destination_v4[LANES - 1] = excluded;
+    let error = near.tx[0].submit(&batch).expect_err("the last lane is excluded");
+    assert!(
+        matches!(error, LinkError::Excluded { address } if address == IpAddr::from([192, 0, 2, 3])),
+        "{error}"
+    );
+    assert_eq!(segments(far.rx[0].as_mut()), [], "nothing of that batch left");
+    batch.resize(LANES - 1);
+    submit_all(near.tx[0].as_mut(), &batch);
+    assert_eq!(segments(far.rx[0].as_mut()).len(), LANES - 1);
+}
+
+#[test]
+fn netns_the_loopback_device_answers_for_every_address_of_this_machine_and_no_other() {
+    let Some(lab) = Lab::new() else { return };
+    let mut far = lab.open_far();
+    let _listeners = lab.near(|| ["0.0.0.0:80", "[::1]:80"].map(|at| TcpListener::bind(at).expect("free")));
+    let mut link = lab.near(|| open("lo", "127.0.0.1", "::1", Gate::open(), Mac::default()));
+    for to in ["127.0.0.1", "127.9.9.9", NEAR, "::1"] {
+        for (port, flags) in [(80, SYN_ACK), (81, RST_ACK)] {
+            submit_all(link.tx[0].as_mut(), &probes(to, port, 5000, 1));
+            let answers = segments(link.rx[0].as_mut());
+            // The tap shows our own probe as well where its port is one of ours; here it is not.
+            let mut answers: Vec<_> =
+                answers.iter().map(|answer| (answer.flags, answer.acknowledgement)).collect();
+            answers.dedup();
+            assert_eq!(answers, [(flags, 5001)], "{to} port {port}");
+        }
+    }
+    let mut batch = probes("127.0.0.1", 80, 0, 2);
+    batch.destination_v4[1] = u32::from(Ipv4Addr::new(192, 0, 2, 2));
+    batch.destination_port[1] = PORTS.0 + 1;
+    let error = link.tx[0].submit(&batch).expect_err("no address of this machine");
+    assert!(error.to_string().contains("192.0.2.2 is no address of this machine"), "{error}");
+    assert_eq!(segments(far.rx[0].as_mut()), [], "nothing left this machine");
+}
+
+#[test]
+fn netns_the_loopback_link_sends_ipv4_and_ipv6_lanes_of_one_batch() {
+    let Some(lab) = Lab::new() else { return };
+    let mut link = lab.near(|| open("lo", "127.0.0.1", "::1", Gate::open(), Mac::default()));
+    let mut batch = probes("127.0.0.1", 81, 0, LANES);
+    for lane in (0..LANES).step_by(3) {
+        batch.template[lane] = 1;
+        batch.destination_v6[lane] = 1;
+    }
+    assert_eq!(link.tx[0].submit(&batch).expect("no fatal error").lanes, batch.lanes());
+    let mut answers: Vec<u32> =
+        segments(link.rx[0].as_mut()).iter().map(|answer| answer.acknowledgement).collect();
+    answers.sort_unstable();
+    assert_eq!(answers, (1..=64).collect::<Vec<u32>>());
+}
+
+#[test]
+fn netns_the_host_reads_what_ip_configured() {
+    let Some(lab) = Lab::new() else { return };
+    lab.ip(&lab.near, "route add default via 192.0.2.2 metric 50");
+    lab.ip(&lab.near, "route add 198.51.100.0/24 dev v0");
+    lab.ip(&lab.near, "route add blackhole 203.0.113.0/24");
+    lab.ip(&lab.near, "route add local 198.18.0.0/15 dev lo");
+    lab.ip(&lab.near, "route add default via 2001:db8::2");
+    lab.ip(&lab.near, "neigh add 192.0.2.9 lladdr 02:00:00:00:00:09 dev v0");
+    let host = lab.near(|| Host::read().expect("facts"));
+    let interface = host.interface("v0").expect("v0").clone();
+    assert!(interface.up && interface.carrier && interface.kind == InterfaceKind::Ethernet);
+    assert_eq!(interface.mtu, 1500);
+    assert!(host.can_send_raw);
+    let address = |text: &str| text.parse::<IpAddr>().expect("address");
+    assert_eq!(host.neighbour(interface.index, address("192.0.2.9")), Some([2, 0, 0, 0, 0, 9]));
+    let lo = host.loopback().expect("lo").index;
+    let v0 = interface.index;
+    let cases = [
+        ("192.0.2.77", v0, NEAR, Hop::OnLink),
+        ("192.0.2.1", lo, NEAR, Hop::Local),
+        ("127.0.0.9", lo, "127.0.0.1", Hop::Local),
+        ("198.18.7.7", lo, "198.18.7.7", Hop::Local),
+        ("198.51.100.7", v0, NEAR, Hop::OnLink),
+        ("8.8.8.8", v0, NEAR, Hop::Gateway(address(FAR))),
+        ("2001:db8::77", v0, "2001:db8::1", Hop::OnLink),
+        ("2001:db8:1::1", v0, "2001:db8::1", Hop::Gateway(address("2001:db8::2"))),
+        ("::1", lo, "::1", Hop::Local),
+    ];
+    let segments_v4 = host.segments_v4(&interface, Selection::ByRoute);
+    for (to, interface, source, hop) in cases {
+        let routing = host.route_to(address(to), None).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(
+            (routing.interface, routing.source, routing.hop),
+            (interface, address(source), hop),
+            "{to}"
+        );
+        // The kernel's own word for it.
+        let said = lab.near(|| run(&["ip", "route", "get", to]));
+        let said = String::from_utf8_lossy(&said.stdout).into_owned();
+        assert!(said.contains(&format!("src {source} ")), "{to}: {said}");
+        if let IpAddr::V4(to) = address(to) {
+            assert_eq!(reach_of(&segments_v4, to.into()), Reach::Hop(hop), "{to}");
+        }
+    }
+    let refused = host.route_to(address("203.0.113.1"), None).expect_err("a blackhole");
+    assert!(matches!(refused, HostError::Refused { .. }), "{refused}");
+    for broadcast in ["192.0.2.255", "192.0.2.0", "224.0.0.1", "255.255.255.255", "ff02::1"] {
+        let many = host.route_to(address(broadcast), None).expect_err("many stations");
+        assert!(matches!(many, HostError::ManyStations { .. }), "{broadcast}: {many}");
+    }
+    lab.ip(&lab.near, "link set v0 down");
+    let down =
+        lab.near(|| Host::read().expect("facts")).route_to(address(FAR), Some("v0")).expect_err("down");
+    assert_eq!(down.to_string(), "interface v0 is down; bring it up: ip link set v0 up");
+}
+
+/// Prints the rate; asserts only that the sink saw what the link says it sent.
+#[test]
+fn netns_the_rate_into_a_sink_is_printed() {
+    let Some(lab) = Lab::new() else { return };
+    lab.far(|| {
+        run(&[
+            "nft",
+            "add table netdev t; add chain netdev t c { type filter hook ingress device v1 priority 0; policy drop; }; \
+             add counter netdev t n; add rule netdev t c ip protocol tcp counter name n drop",
+        ])
+    });
+    let mut near = lab.open_near(Gate::open());
+    let mut batch = probes("198.18.0.1", 443, 0, LANES);
+    let (mut sent, mut stalls, started) = (0u64, 0u64, Instant::now());
+    while started.elapsed() < Duration::from_secs(2) {
+        for lane in 0..LANES {
+            batch.sequence[lane] = batch.sequence[lane].wrapping_mul(0x9e37_79b9).wrapping_add(1);
+            batch.destination_v4[lane] = 0xc612_0000 | batch.sequence[lane] >> 15;
+        }
+        let accepted = near.tx[0].submit(&batch).expect("no fatal error");
+        sent += u64::from(accepted.lanes.count_ones());
+        stalls += u64::from(accepted.stall.is_some());
+    }
+    let elapsed = started.elapsed();
+    let counter = lab.far(|| run(&["nft", "list", "counter", "netdev", "t", "n"]));
+    let counter = String::from_utf8_lossy(&counter.stdout).into_owned();
+    let rate = sent as f64 / elapsed.as_secs_f64() / 1e6;
+    eprintln!("af_packet over veth to a drop sink: {rate:.3} Mpps, {sent} sent, {stalls} stalls");
+    assert!(counter.contains(&format!("packets {sent} ")), "the sink counted otherwise: {counter}");
+}
