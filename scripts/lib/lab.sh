@@ -425,11 +425,13 @@ lab_loss() {
     off) nft_remove swath_loss ;;
     count) printf 'syn %s\nother %s\n' "$(nft_packets swath_loss lost_syn)" "$(nft_packets swath_loss lost_other)" ;;
     *)
-        local share
+        local share chance
         [[ ${1:-} =~ ^([0-9]{1,3})(\.([0-9]{1,2}))?$ ]] || die "usage: lab loss PERCENT|off|count" "$EXIT_USAGE"
         share=${BASH_REMATCH[3]:-0}0
         share=$((10#${BASH_REMATCH[1]} * 100 + 10#${share:0:2}))
         ((share <= 10000)) || die "loss: more than 100 percent" "$EXIT_USAGE"
+        chance="numgen random mod 10000 < $share"
+        ((share < 10000)) || chance='' # nft refuses a comparison that is always true
         nft_table swath_loss <<RULES
 table netdev swath_loss {
     counter lost_syn { }
@@ -438,9 +440,9 @@ table netdev swath_loss {
         type filter hook ingress device "far0" priority -10; policy accept;
         meta protocol arp accept
         icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
-        tcp flags & (syn | ack | rst | fin) == syn numgen random mod 10000 < $share counter name lost_syn drop
+        tcp flags & (syn | ack | rst | fin) == syn $chance counter name lost_syn drop
         tcp flags & (syn | ack | rst | fin) == syn accept
-        numgen random mod 10000 < $share counter name lost_other drop
+        $chance counter name lost_other drop
     }
 }
 RULES
