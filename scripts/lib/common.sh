@@ -5,6 +5,9 @@
 # shellcheck disable=SC2034 # used by those who source this
 readonly EXIT_FAILED=1 EXIT_USAGE=2 EXIT_UNSAFE=3
 
+# Where rustup puts cargo: a shell that is no login shell (sudo, a CI runner) may not look there.
+PATH=$PATH:${HOME:-/root}/.cargo/bin
+
 note() { printf '%s\n' "$*" >&2; }
 die() {
     note "${0##*/}: $1"
