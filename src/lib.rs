@@ -8,6 +8,11 @@
 //!
 //! Modules stand in reading order. Imports point down the layers only; `tests/tidy.rs` holds the law.
 
+#![cfg_attr(
+    test,
+    allow(clippy::cast_possible_truncation, reason = "tests cast numbers they chose themselves")
+)]
+
 pub mod target;
 
 pub mod event;

@@ -62,10 +62,17 @@ mod tests {
 
     #[test]
     fn an_address_takes_the_path_of_its_segment() {
-        let paths = Paths::new(vec![(100, Path::OnLink), (0, Path::Hop(0)), (200, Path::Hop(0)), (150, Path::Own)]);
+        let paths =
+            Paths::new(vec![(100, Path::OnLink), (0, Path::Hop(0)), (200, Path::Hop(0)), (150, Path::Own)]);
         let at = |address| paths.to(address);
-        assert_eq!([at(0), at(99), at(100), at(149)], [Path::Hop(0), Path::Hop(0), Path::OnLink, Path::OnLink]);
-        assert_eq!([at(150), at(199), at(200), at(u32::MAX)], [Path::Own, Path::Own, Path::Hop(0), Path::Hop(0)]);
+        assert_eq!(
+            [at(0), at(99), at(100), at(149)],
+            [Path::Hop(0), Path::Hop(0), Path::OnLink, Path::OnLink]
+        );
+        assert_eq!(
+            [at(150), at(199), at(200), at(u32::MAX)],
+            [Path::Own, Path::Own, Path::Hop(0), Path::Hop(0)]
+        );
         assert_eq!(paths.only(), None);
         assert_eq!(Paths::new(vec![(0, Path::OnLink), (9, Path::OnLink)]).only(), Some(Path::OnLink));
     }

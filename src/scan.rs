@@ -64,7 +64,9 @@ pub enum ScanError {
     #[error(transparent)]
     Sink(#[from] SinkError),
     /// A router did not answer.
-    #[error("gateway {address} did not answer on {interface} (asked three times in three seconds); check the cable and the route, or give --router-mac")]
+    #[error(
+        "gateway {address} did not answer on {interface} (asked three times in three seconds); check the cable and the route, or give --router-mac"
+    )]
     Gateway {
         /// The router.
         address: std::net::Ipv4Addr,
@@ -255,7 +257,12 @@ fn transmitter(
     })
 }
 
-fn receiver(job: &Job<'_>, queue: Box<dyn crate::link::RxQueue>, index: usize, answers: &[Queue<Announcement>]) -> Rx {
+fn receiver(
+    job: &Job<'_>,
+    queue: Box<dyn crate::link::RxQueue>,
+    index: usize,
+    answers: &[Queue<Announcement>],
+) -> Rx {
     let (plan, setup) = (job.plan, job.setup);
     let sources = setup.sources.iter().map(|source| source.address).collect();
     let bare = setup.interface.as_ref().is_some_and(|interface| interface.framing == Framing::Bare);

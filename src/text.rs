@@ -7,7 +7,7 @@ pub fn grouped(number: u128) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {
-        if index != 0 && (digits.len() - index) % 3 == 0 {
+        if index != 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -39,7 +39,11 @@ pub fn duration(seconds: f64) -> String {
     if seconds < 60.0 {
         return format!("{seconds:.1} s");
     }
-    // Rounded up: a scan is not over before it is over. Durations beyond u64 do not occur: rates are at least 0.001.
+    // Rounded up: a scan is not over before it is over.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a cast from float saturates, which is what is wanted"
+    )]
     let whole = seconds.ceil() as u64;
     let (days, hours, minutes, rest) = (whole / 86_400, whole / 3600 % 24, whole / 60 % 60, whole % 60);
     match (days, hours) {
@@ -55,14 +59,17 @@ mod tests {
 
     #[test]
     fn numbers_read_well() {
-        assert_eq!([grouped(0), grouped(999), grouped(1000), grouped(3_702_257_664)], [
-            "0", "999", "1,000", "3,702,257,664"
-        ]);
-        assert_eq!([scaled(100.0), scaled(99_700.0), scaled(1_488_095.0), scaled(999_600.0), scaled(0.5)], [
-            "100 ", "99.7 k", "1.49 M", "1.00 M", "0.50 "
-        ]);
-        assert_eq!([duration(3.5), duration(61.0), duration(3600.0), duration(90_061.0)], [
-            "3.5 s", "1:01", "1:00:00", "1 d 1:01:01"
-        ]);
+        assert_eq!(
+            [grouped(0), grouped(999), grouped(1000), grouped(3_702_257_664)],
+            ["0", "999", "1,000", "3,702,257,664"]
+        );
+        assert_eq!(
+            [scaled(100.0), scaled(99_700.0), scaled(1_488_095.0), scaled(999_600.0), scaled(0.5)],
+            ["100 ", "99.7 k", "1.49 M", "1.00 M", "0.50 "]
+        );
+        assert_eq!(
+            [duration(3.5), duration(61.0), duration(3600.0), duration(90_061.0)],
+            ["3.5 s", "1:01", "1:00:00", "1 d 1:01:01"]
+        );
     }
 }

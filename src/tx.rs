@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::batch::{Batch, LANES, Source};
+use crate::batch::{Batch, LANES, Source, low_32};
 use crate::event::Record;
 use crate::generate::Generator;
 use crate::link::{LinkError, Stall, TxQueue};
@@ -162,9 +162,10 @@ impl Tx {
     /// Fills the batch with at most `most` probes: those that waited, or the next of the order.
     fn fill_batch(&mut self, now_ns: u64, most: u64) {
         self.batch.resize(0);
-        self.batch.time_us = ((now_ns + self.parts.epoch_offset_ns) / 1000 & 0xffff_ffff) as u32;
+        self.batch.time_us = low_32((now_ns + self.parts.epoch_offset_ns) / 1000);
         if !self.ready.is_empty() {
-            let count = self.ready.len().min(LANES).min(most as usize);
+            let most = usize::try_from(most).map_or(LANES, |most| most.min(LANES));
+            let count = self.ready.len().min(most);
             self.parts.generator.fill_scattered(&self.ready[..count], &mut self.batch);
             self.ready.drain(..count);
         } else if !self.parts.neighbours.is_full()

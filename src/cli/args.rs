@@ -154,7 +154,8 @@ impl FromStr for Show {
         let states: Result<Vec<State>, String> = text
             .split(',')
             .map(|word| {
-                let known = State::ALL.into_iter().find(|state| word.trim().eq_ignore_ascii_case(state.name()));
+                let known =
+                    State::ALL.into_iter().find(|state| word.trim().eq_ignore_ascii_case(state.name()));
                 known.ok_or_else(|| {
                     let names: Vec<&str> = State::ALL.iter().map(|state| state.name()).collect();
                     format!("'{word}' is no state; there are {}, or all", names.join(", "))
@@ -170,7 +171,8 @@ pub(super) fn command() -> clap::Command {
     let width = |names: &[&str]| names.iter().map(|name| name.len()).max().unwrap_or(0);
     let rows = |title: &str, rows: Vec<(&str, String)>| {
         let column = width(&rows.iter().map(|(name, _)| *name).collect::<Vec<_>>());
-        let lines: Vec<String> = rows.iter().map(|(name, about)| format!("  {name:column$}  {about}")).collect();
+        let lines: Vec<String> =
+            rows.iter().map(|(name, about)| format!("  {name:column$}  {about}")).collect();
         format!("{title}:\n{}\n", lines.join("\n"))
     };
     let mut links = vec![("auto", "the best that changes nothing on the interface".to_owned())];
@@ -197,14 +199,17 @@ pub(super) fn read(words: Vec<OsString>, plan: bool) -> Result<Args, clap::Error
         let word = if plan { "plan" } else { "scan" };
         return Err(command.error(
             clap::error::ErrorKind::MissingRequiredArgument,
-            format!("nothing to {word}: name TARGETS, or a file of them with -iL; swath --help shows examples"),
+            format!(
+                "nothing to {word}: name TARGETS, or a file of them with -iL; swath --help shows examples"
+            ),
         ));
     }
     Ok(args)
 }
 
 fn shard(text: &str) -> Result<Shard, String> {
-    let parts = text.split_once('/').and_then(|(index, count)| Some((index.parse().ok()?, count.parse().ok()?)));
+    let parts =
+        text.split_once('/').and_then(|(index, count)| Some((index.parse().ok()?, count.parse().ok()?)));
     let (index, count) = parts.ok_or_else(|| format!("'{text}' is no shard; write 2/4 for part 2 of 4"))?;
     Shard::new(index, count)
 }

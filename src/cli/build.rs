@@ -87,9 +87,17 @@ pub fn plan(args: &Args) -> Result<Plan, BuildError> {
 /// # Errors
 /// [`BuildError::Host`] when the targets cannot be reached from here, [`BuildError::Usage`] for options that
 /// contradict the host or each other.
-pub fn setup(args: &Args, plan: &Plan, read_host: impl FnOnce() -> Result<Host, HostError>) -> Result<Setup, BuildError> {
+pub fn setup(
+    args: &Args,
+    plan: &Plan,
+    read_host: impl FnOnce() -> Result<Host, HostError>,
+) -> Result<Setup, BuildError> {
     let (backend, argument, chosen) = backend(&args.link)?;
-    if backend.transmits { on_wire(args, plan, &read_host()?, (backend, chosen)) } else { off_wire(args, plan, backend, argument) }
+    if backend.transmits {
+        on_wire(args, plan, &read_host()?, (backend, chosen))
+    } else {
+        off_wire(args, plan, backend, argument)
+    }
 }
 
 fn usage<T>(text: String) -> Result<T, BuildError> {
@@ -97,7 +105,8 @@ fn usage<T>(text: String) -> Result<T, BuildError> {
 }
 
 fn random_seed() -> Result<u64, BuildError> {
-    let failed = |error| BuildError::Usage(format!("the system has no random numbers ({error}); give a --seed"));
+    let failed =
+        |error| BuildError::Usage(format!("the system has no random numbers ({error}); give a --seed"));
     rand::rngs::SysRng.try_next_u64().map_err(failed)
 }
 
@@ -123,7 +132,8 @@ fn read_file(path: &FilePath, list: &mut TargetList) -> Result<(), BuildError> {
     let read = if name == "-" {
         read_targets("standard input", std::io::stdin().lock(), list)
     } else {
-        let file = File::open(path).map_err(|error| BuildError::Usage(format!("cannot read {name}: {error}")))?;
+        let file =
+            File::open(path).map_err(|error| BuildError::Usage(format!("cannot read {name}: {error}")))?;
         read_targets(&name, file, list)
     };
     read.map_err(|error| BuildError::Usage(error.to_string()))
@@ -163,7 +173,10 @@ fn excluded(args: &Args) -> Result<AddressSet, BuildError> {
     }
     resolve(args, &mut list)?;
     if !list.endpoints.is_empty() {
-        return usage("an exclude names an address and a port; excludes are addresses, use --exclude-ports for ports".into());
+        return usage(
+            "an exclude names an address and a port; excludes are addresses, use --exclude-ports for ports"
+                .into(),
+        );
     }
     Ok(list.ranges.into_set())
 }
@@ -201,7 +214,8 @@ fn endpoint_addresses(list: &TargetList) -> AddressSet {
 
 /// The link of that name, its argument, and why it was chosen.
 fn backend(text: &str) -> Result<(&'static Backend, Option<PathBuf>, &'static str), BuildError> {
-    let (name, argument) = text.split_once(':').map_or((text, None), |(name, rest)| (name, Some(PathBuf::from(rest))));
+    let (name, argument) =
+        text.split_once(':').map_or((text, None), |(name, rest)| (name, Some(PathBuf::from(rest))));
     let (name, chosen) = match name {
         "auto" => (DEFAULT_LINK, "the best that changes nothing on the interface"),
         name => (name, "as asked"),
@@ -231,7 +245,8 @@ fn off_wire(
     }
     if families.contains(&true) {
         let documentation = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into();
-        sources.push(Source { address: args.source_ip.filter(IpAddr::is_ipv6).unwrap_or(documentation), mac });
+        sources
+            .push(Source { address: args.source_ip.filter(IpAddr::is_ipv6).unwrap_or(documentation), mac });
     }
     let hops = NextHops::new(1);
     hops.assign(0, args.router_mac.unwrap_or_default());
@@ -268,7 +283,10 @@ fn on_wire(
         InterfaceKind::Loopback => Framing::Loopback,
         InterfaceKind::Bare => Framing::Bare,
         InterfaceKind::Other(kind) => {
-            return usage(format!("{}: interfaces of kind {kind} have frames this version cannot write", interface.name));
+            return usage(format!(
+                "{}: interfaces of kind {kind} have frames this version cannot write",
+                interface.name
+            ));
         }
     };
     let source = source_address(args, host, interface, &addresses)?;
@@ -299,7 +317,11 @@ fn on_wire(
 }
 
 /// The interface the user named, or the one that reaches most of the targets.
-fn choose_interface<'a>(args: &Args, host: &'a Host, addresses: &AddressSet) -> Result<&'a Interface, BuildError> {
+fn choose_interface<'a>(
+    args: &Args,
+    host: &'a Host,
+    addresses: &AddressSet,
+) -> Result<&'a Interface, BuildError> {
     if let Some(name) = &args.interface {
         let interface = host.interface(name)?;
         if !interface.up {
@@ -347,27 +369,34 @@ fn source_address(
 ) -> Result<Ipv4Addr, BuildError> {
     let own: Vec<String> = interface.addresses.iter().map(|own| own.address.to_string()).collect();
     match args.source_ip {
-        Some(IpAddr::V4(address)) if interface.addresses.iter().any(|own| own.address == address) => Ok(address),
+        Some(IpAddr::V4(address)) if interface.addresses.iter().any(|own| own.address == address) => {
+            Ok(address)
+        }
         Some(address) => usage(format!(
             "--source-ip {address} is no IPv4 address of {} (it has {}); replies would go elsewhere",
             interface.name,
             if own.is_empty() { "none".into() } else { own.join(", ") }
         )),
         None => {
-            let mut samples = addresses.v4.iter().flat_map(|(first, last)| [first, last, first / 2 + last / 2]);
-            let routed = samples.find_map(|sample| match host.route_to(IpAddr::V4(sample.into()), args.interface.as_deref()) {
-                Ok(routing) if routing.interface == interface.index => match routing.source {
-                    IpAddr::V4(source) => Some(source),
-                    IpAddr::V6(_) => None,
-                },
-                _ => None,
+            let mut samples =
+                addresses.v4.iter().flat_map(|(first, last)| [first, last, first / 2 + last / 2]);
+            let routed = samples.find_map(|sample| {
+                match host.route_to(IpAddr::V4(sample.into()), args.interface.as_deref()) {
+                    Ok(routing) if routing.interface == interface.index => match routing.source {
+                        IpAddr::V4(source) => Some(source),
+                        IpAddr::V6(_) => None,
+                    },
+                    _ => None,
+                }
             });
             let first = interface.addresses.iter().find_map(|own| match own.address {
                 IpAddr::V4(address) => Some(address),
                 IpAddr::V6(_) => None,
             });
             let family = crate::host::IpFamily::V4;
-            routed.or(first).ok_or_else(|| HostError::NoAddress { name: interface.name.clone(), family }.into())
+            routed
+                .or(first)
+                .ok_or_else(|| HostError::NoAddress { name: interface.name.clone(), family }.into())
         }
     }
 }
@@ -380,7 +409,12 @@ struct Routes {
 }
 
 /// Every segment's path, and the gateways. An address without a route is an error: it would be counted as silent.
-fn routes(args: &Args, host: &Host, interface: &Interface, addresses: &AddressSet) -> Result<Routes, BuildError> {
+fn routes(
+    args: &Args,
+    host: &Host,
+    interface: &Interface,
+    addresses: &AddressSet,
+) -> Result<Routes, BuildError> {
     let selection = if args.interface.is_some() { Selection::Forced } else { Selection::ByRoute };
     let segments = host.segments_v4(interface, selection);
     let loopback = interface.kind == InterfaceKind::Loopback;
@@ -405,7 +439,9 @@ fn routes(args: &Args, host: &Host, interface: &Interface, addresses: &AddressSe
                 Path::Hop(gateway(&mut gateways, host, interface, address))
             }
             Reach::Hop(Hop::Gateway(IpAddr::V6(address))) if used => {
-                return usage(format!("the gateway {address} is IPv6; this version asks for IPv4 gateways only, give --router-mac"));
+                return usage(format!(
+                    "the gateway {address} is IPv6; this version asks for IPv4 gateways only, give --router-mac"
+                ));
             }
             _ => continue,
         };
@@ -434,12 +470,15 @@ fn refuse_unreachable(
     (segments, selection): (&[Segment<u32>], Selection),
     addresses: &AddressSet,
 ) -> Result<(), BuildError> {
-    let lost = within(segments, |reach| matches!(reach, Reach::Unreachable | Reach::Elsewhere)).intersect(&addresses.v4);
+    let lost = within(segments, |reach| matches!(reach, Reach::Unreachable | Reach::Elsewhere))
+        .intersect(&addresses.v4);
     let Some((first, last)) = lost.iter().next() else { return Ok(()) };
     let (first, last) = (Ipv4Addr::from(first), Ipv4Addr::from(last));
     let elsewhere = match selection {
         Selection::Forced => None,
-        Selection::ByRoute => host.route_to(first.into(), None).ok().and_then(|routing| host.interface_at(routing.interface)),
+        Selection::ByRoute => {
+            host.route_to(first.into(), None).ok().and_then(|routing| host.interface_at(routing.interface))
+        }
     };
     let why = elsewhere.map_or_else(
         || "there is no route to them".into(),
@@ -462,16 +501,18 @@ fn source_ports(args: &Args, default: (u16, u32)) -> Result<SourcePorts, BuildEr
         (Ok(first), Ok(last)) if 0 < first && first <= last => {
             SourcePorts::new(first, u32::from(last - first) + 1).map_err(BuildError::Usage)
         }
-        _ => usage(format!("--source-port '{text}' is no port or range of ports; write 40000 or 40960-45055")),
+        _ => {
+            usage(format!("--source-port '{text}' is no port or range of ports; write 40000 or 40960-45055"))
+        }
     }
 }
 
 /// The largest aligned block of ports outside of those this host uses for its own connections: first port and size.
 fn free_ports((first, last): (u16, u16)) -> (u16, u32) {
     let sizes = (6..=14).rev().map(|bits| 1u32 << bits);
-    let free = sizes.flat_map(|size| (1..0x1_0000 / size).map(move |block| (block * size, size))).find(|&(start, size)| {
-        1024 <= start && (start + size <= u32::from(first) || u32::from(last) < start)
-    });
+    let free = sizes.flat_map(|size| (1..0x1_0000 / size).map(move |block| (block * size, size))).find(
+        |&(start, size)| 1024 <= start && (start + size <= u32::from(first) || u32::from(last) < start),
+    );
     free.and_then(|(start, size)| Some((u16::try_from(start).ok()?, size))).unwrap_or(DEFAULT_PORTS)
 }
 

@@ -52,7 +52,8 @@ fn plain(name: &str) -> String {
 }
 
 /// Short options of two letters.
-const TWO_LETTERS: &[(&str, &str)] = &[("-iL", "--include-file"), ("-sS", "--syn-scan"), ("-Pn", "--no-ping")];
+const TWO_LETTERS: &[(&str, &str)] =
+    &[("-iL", "--include-file"), ("-sS", "--syn-scan"), ("-Pn", "--no-ping")];
 
 /// Other names of long options, without `-_.`, in lower case.
 const ALIASES: &[(&str, &str)] = &[
@@ -88,18 +89,14 @@ mod tests {
 
     #[test]
     fn names_ignore_case_and_punctuation() {
-        assert_eq!(spelled(&["--excludefile", "x", "--Exclude_File=y", "--exclude.file"]), [
-            "--exclude-file",
-            "x",
-            "--exclude-file=y",
-            "--exclude-file"
-        ]);
-        assert_eq!(spelled(&["--max-rate=10k", "-iL", "f", "--TOPPORTS"]), [
-            "--rate=10k",
-            "--include-file",
-            "f",
-            "--top-ports"
-        ]);
+        assert_eq!(
+            spelled(&["--excludefile", "x", "--Exclude_File=y", "--exclude.file"]),
+            ["--exclude-file", "x", "--exclude-file=y", "--exclude-file"]
+        );
+        assert_eq!(
+            spelled(&["--max-rate=10k", "-iL", "f", "--TOPPORTS"]),
+            ["--rate=10k", "--include-file", "f", "--top-ports"]
+        );
     }
 
     #[test]
@@ -114,7 +111,10 @@ mod tests {
         let longs: Vec<&str> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
         for (alias, long) in ALIASES {
             assert!(longs.contains(long), "{alias} -> {long}");
-            assert!(!longs.iter().any(|other| plain(other) == *alias && other != long), "{alias} hides an option");
+            assert!(
+                !longs.iter().any(|other| plain(other) == *alias && other != long),
+                "{alias} hides an option"
+            );
         }
         for (short, long) in TWO_LETTERS {
             assert!(longs.contains(&&long[2..]), "{short} -> {long}");

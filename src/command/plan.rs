@@ -56,7 +56,10 @@ fn describe(plan: &Plan, args: &Args) -> String {
             let bits = rate * wire_bits(frame) as f64;
             line("rate", format!("{}pps = {}bit/s on the wire", scaled(rate), scaled(bits)));
             let seconds = probed as f64 / rate + args.wait.as_secs_f64();
-            line("duration", format!("{} (with {} of waiting)", duration(seconds), duration(args.wait.as_secs_f64())));
+            line(
+                "duration",
+                format!("{} (with {} of waiting)", duration(seconds), duration(args.wait.as_secs_f64())),
+            );
         }
         None => line("rate", "as fast as the link can".into()),
     }

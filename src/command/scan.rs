@@ -1,8 +1,8 @@
 //! `swath TARGETS -p PORTS`: the scan itself.
 
 use super::Exit;
-use crate::cli::build::{self, BuildError};
 use crate::cli::Args;
+use crate::cli::build::{self, BuildError};
 use crate::event::Status;
 use crate::host::Host;
 use crate::scan::{self, Ended, ScanError};
@@ -37,7 +37,9 @@ fn prepared(args: &Args) -> Result<Ended, (String, Exit)> {
 
 fn refused(error: BuildError) -> (String, Exit) {
     let exit = match error {
-        BuildError::Usage(_) | BuildError::Host(crate::host::HostError::UnknownInterface { .. }) => Exit::Usage,
+        BuildError::Usage(_) | BuildError::Host(crate::host::HostError::UnknownInterface { .. }) => {
+            Exit::Usage
+        }
         BuildError::Host(_) => Exit::Failed,
     };
     (error.to_string(), exit)
@@ -82,7 +84,9 @@ fn report(args: &Args, ended: &Ended) -> Exit {
         _ if !balanced => Exit::Failed,
         Status::Failed | Status::Running => Exit::Failed,
         Status::Interrupted => Exit::Interrupted,
-        Status::Complete if 0 < ended.summary.kernel_drops || suppressed || !ended.errors.is_empty() => Exit::KnownLoss,
+        Status::Complete if 0 < ended.summary.kernel_drops || suppressed || !ended.errors.is_empty() => {
+            Exit::KnownLoss
+        }
         Status::Complete => Exit::Done,
     }
 }

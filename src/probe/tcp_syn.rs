@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::{Dress, Expected, Judge, Judgement, Probe, Sample};
-use crate::batch::{Source, Template};
+use crate::batch::{Source, Template, low_32};
 use crate::event::{Invalid, Reason, Record, State};
 use crate::target::{Port, Protocol, Target};
 use crate::wire::ethernet::{self, Mac};
@@ -117,7 +117,11 @@ impl Probe for TcpSyn {
 /// Judges a TCP segment that is addressed to us.
 fn answer(time_ns: u64, segment: &Segment<'_>, header: &tcp::Header<'_>, judge: &Judge) -> Judgement {
     let port = header.destination_port();
-    if !judge.is_source_port(port) {
+    // On loopback we hear our own probes; one to a port of the same range would look like an answer.
+    let own_probe = header.flags() == flag::SYN
+        && judge.is_source_port(header.source_port())
+        && judge.is_ours(segment.source);
+    if !judge.is_source_port(port) || own_probe {
         return Judgement::NotOurs;
     }
     let target = tcp_target(segment.source, header.source_port());
@@ -184,7 +188,7 @@ fn icmp_answer(
 
 /// The round-trip time that an echoed timestamp tells; 0 when it is not ours or older than a minute.
 fn round_trip_us(time_ns: u64, echoed: u32) -> u32 {
-    let now = (time_ns / 1000 & 0xffff_ffff) as u32;
+    let now = low_32(time_ns / 1000);
     let elapsed = now.wrapping_sub(echoed);
     if echoed != 0 && elapsed < 60_000_000 { elapsed.max(1) } else { 0 }
 }

@@ -92,7 +92,8 @@ pub fn ledger(summary: &Summary, open: u64, sending_s: f64) -> String {
         count(summary.unsent)
     ));
     let invalid: u64 = summary.invalid.iter().map(|(_, number)| number).sum();
-    let reasons: Vec<String> = summary.invalid.iter().map(|(name, number)| format!("{} {name}", count(*number))).collect();
+    let reasons: Vec<String> =
+        summary.invalid.iter().map(|(name, number)| format!("{} {name}", count(*number))).collect();
     let reasons = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join(", ")) };
     text.push_str(&format!(
         "frames   {} seen = {} not ours + {} invalid{reasons} + {} duplicate + {} accepted; the kernel dropped {}\n",
@@ -115,7 +116,9 @@ pub fn ledger(summary: &Summary, open: u64, sending_s: f64) -> String {
     }
     match summary.imbalance() {
         None => text.push_str("the ledger balances\n"),
-        Some(error) => text.push_str(&format!("THE LEDGER DOES NOT BALANCE: {error}; this is a defect of swath\n")),
+        Some(error) => {
+            text.push_str(&format!("THE LEDGER DOES NOT BALANCE: {error}; this is a defect of swath\n"))
+        }
     }
     text
 }

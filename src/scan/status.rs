@@ -14,7 +14,8 @@ pub(super) fn banner(job: &Job<'_>, link: &str) {
     }
     let setup = job.setup;
     let Backend { name, .. } = setup.backend;
-    let interface = setup.interface.as_ref().map_or_else(String::new, |interface| format!(" on {}", interface.name));
+    let interface =
+        setup.interface.as_ref().map_or_else(String::new, |interface| format!(" on {}", interface.name));
     let source = setup.sources.first().map_or_else(String::new, |source| format!(" from {}", source.address));
     let targets = job.walk.planned();
     let (rate, lasts) = match setup.rate.frames_per_second() {
@@ -76,7 +77,8 @@ impl<'a> Status<'a> {
         let sent = stats.tx_total(|tx| &tx.sent);
         let received = stats.rx_total(|rx| &rx.frames);
         let seconds = (now_ns - self.shown_ns).max(1) as f64 / 1e9;
-        let (tx_rate, rx_rate) = ((sent - self.sent) as f64 / seconds, (received - self.received) as f64 / seconds);
+        let (tx_rate, rx_rate) =
+            ((sent - self.sent) as f64 / seconds, (received - self.received) as f64 / seconds);
         (self.sent, self.received) = (sent, received);
         let (done, planned) = self.job.progress();
         let left = match ended_ns {

@@ -23,7 +23,9 @@ pub fn finish(sum: u64) -> u16 {
     let sum = (sum & 0xffff) + (sum >> 16);
     let sum = (sum & 0xffff) + (sum >> 16);
     let sum = (sum & 0xffff) + (sum >> 16);
-    !(sum as u16)
+    #[expect(clippy::cast_possible_truncation, reason = "folded below 2^16")]
+    let folded = sum as u16;
+    !folded
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use super::{Malformed, checksum};
 
 /// Length of a header without options, in bytes.
 pub const HEADER: usize = 20;
+const HEADER_LENGTH: u16 = 20;
 
 /// A header view and what it carries.
 #[derive(Debug, Clone, Copy)]
@@ -89,7 +90,7 @@ pub struct Fields {
 pub fn header(fields: &Fields) -> [u8; HEADER] {
     let mut bytes = [0; HEADER];
     bytes[0] = 0x45;
-    bytes[2..4].copy_from_slice(&(fields.payload_length + HEADER as u16).to_be_bytes());
+    bytes[2..4].copy_from_slice(&(fields.payload_length + HEADER_LENGTH).to_be_bytes());
     bytes[4..6].copy_from_slice(&fields.identification.to_be_bytes());
     bytes[6] = 0x40;
     bytes[8] = fields.ttl;

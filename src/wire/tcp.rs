@@ -135,7 +135,7 @@ impl Options {
 /// # Panics
 /// When `options` has another length: layouts are constants.
 pub fn header(flags: u8, window: u16, options: &[u8]) -> Vec<u8> {
-    assert!(options.len() % 4 == 0 && options.len() <= 40, "options fill up to ten 32-bit words");
+    assert!(options.len().is_multiple_of(4) && options.len() <= 40, "options fill up to ten 32-bit words");
     let mut bytes = vec![0; HEADER];
     let words = (HEADER + options.len()) / 4;
     bytes[12] = u8::try_from(words << 4).expect("at most 15 words");
