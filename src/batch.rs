@@ -107,9 +107,7 @@ impl Batch {
 /// The lowest 32 bits of a number: how times are carried in 32-bit fields, which wrap.
 #[inline]
 pub fn low_32(number: u64) -> u32 {
-    #[expect(clippy::cast_possible_truncation, reason = "the upper half is masked off on purpose")]
-    let low = (number & 0xffff_ffff) as u32;
-    low
+    (number & 0xffff_ffff) as u32
 }
 
 /// The lowest `length` bits set; `length` at most 64.

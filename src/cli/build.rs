@@ -510,9 +510,11 @@ fn source_ports(args: &Args, default: (u16, u32)) -> Result<SourcePorts, BuildEr
 /// The largest aligned block of ports outside of those this host uses for its own connections: first port and size.
 fn free_ports((first, last): (u16, u16)) -> (u16, u32) {
     let sizes = (6..=14).rev().map(|bits| 1u32 << bits);
-    let free = sizes.flat_map(|size| (1..0x1_0000 / size).map(move |block| (block * size, size))).find(
-        |&(start, size)| 1024 <= start && (start + size <= u32::from(first) || u32::from(last) < start),
-    );
+    // The highest of a size: low ports are where services listen, and a middlebox may take us for one.
+    let blocks = sizes.flat_map(|size| (1..0x1_0000 / size).rev().map(move |block| (block * size, size)));
+    let free = blocks.into_iter().find(|&(start, size)| {
+        1024 <= start && (start + size <= u32::from(first) || u32::from(last) < start)
+    });
     free.and_then(|(start, size)| Some((u16::try_from(start).ok()?, size))).unwrap_or(DEFAULT_PORTS)
 }
 
