@@ -255,9 +255,22 @@ impl Space {
             block.fill(indexes, &mut lanes);
             return;
         }
-        for (lane, index) in indexes.iter().enumerate() {
-            let block = &self.blocks[self.block_of(*index)];
-            block.fill(std::slice::from_ref(index), &mut lanes.only(lane));
+        for (lane, &index) in indexes.iter().enumerate() {
+            let block = &self.blocks[self.block_of(index)];
+            let (port, offset) = block.split(index);
+            let port = block.ports[port];
+            lanes.port[lane] = port.number;
+            lanes.protocol[lane] = port.protocol.0;
+            match &block.addresses {
+                Family::V4(numbered) => {
+                    lanes.is_v6[lane] = false;
+                    lanes.v4[lane] = numbered.address(offset);
+                }
+                Family::V6(numbered) => {
+                    lanes.is_v6[lane] = true;
+                    lanes.v6[lane] = numbered.address(offset);
+                }
+            }
         }
     }
 
@@ -290,7 +303,7 @@ impl Space {
 }
 
 fn feed_ranges<T: AddressBits>(numbered: &Numbered<T>, sink: &mut impl FnMut(&[u8])) {
-    sink(&(numbered.ranges().count() as u64).to_le_bytes());
+    sink(&(numbered.ranges().len() as u64).to_le_bytes());
     for (first, last) in numbered.ranges() {
         first.feed(sink);
         last.feed(sink);
@@ -306,18 +319,6 @@ impl Lanes<'_> {
             port: &mut self.port[..count],
             protocol: &mut self.protocol[..count],
             is_v6: &mut self.is_v6[..count],
-        }
-    }
-
-    /// One lane.
-    #[inline]
-    fn only(&mut self, lane: usize) -> Lanes<'_> {
-        Lanes {
-            v4: &mut self.v4[lane..=lane],
-            v6: &mut self.v6[lane..=lane],
-            port: &mut self.port[lane..=lane],
-            protocol: &mut self.protocol[lane..=lane],
-            is_v6: &mut self.is_v6[lane..=lane],
         }
     }
 }
