@@ -20,7 +20,8 @@ pub(super) struct Finder {
 impl Finder {
     /// A finder over `count` starts, the first of them 0, of numbers below `total`.
     pub(super) fn new(count: usize, total: u64, start: impl Fn(usize) -> u64) -> Finder {
-        let wanted = (count * BUCKETS_PER_START).clamp(1, BUCKETS_MAX.max(count / STARTS_PER_BUCKET));
+        let wanted =
+            count.saturating_mul(BUCKETS_PER_START).clamp(1, BUCKETS_MAX.max(count / STARTS_PER_BUCKET));
         let bits = u64::BITS - total.saturating_sub(1).leading_zeros();
         let shift = bits.saturating_sub(wanted.next_power_of_two().trailing_zeros());
         let buckets = total.saturating_sub(1).checked_shr(shift).unwrap_or(0) + 1;
