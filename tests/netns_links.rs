@@ -17,6 +17,7 @@ use swath::host::{Hop, Host, HostError, InterfaceKind, Reach, Selection, reach_o
 use swath::link::{
     BACKENDS, Filter, Framing, Link, LinkError, LinkInterface, LinkSpec, RxQueue, Stall, TxQueue,
 };
+use swath::sys::ring::{Ring, RingSize};
 use swath::sys::{clock, namespace};
 use swath::wire::ethernet::{self, Mac};
 
@@ -504,6 +505,137 @@ fn netns_the_host_reads_what_ip_configured() {
     let down =
         lab.near(|| Host::read().expect("facts")).route_to(address(FAR), Some("v0")).expect_err("down");
     assert_eq!(down.to_string(), "interface v0 is down; bring it up: ip link set v0 up");
+}
+
+/// Opens tun0 and answers each TCP packet with a RST, as the far end of a tunnel would.
+const TUNNEL: &str = r#"
+import fcntl, os, struct
+tun = os.open("/dev/net/tun", os.O_RDWR)
+fcntl.ioctl(tun, 0x400454CA, struct.pack("16sH22x", b"tun0", 0x1001))
+print("ready", flush=True)
+while True:
+    packet = bytearray(os.read(tun, 2000))
+    if packet[0] >> 4 == 4 and packet[9] == 6:
+        addresses, at = slice(12, 20), 20
+    elif packet[0] >> 4 == 6 and packet[6] == 6:
+        addresses, at = slice(8, 40), 40
+    else:
+        continue
+    both = packet[addresses]
+    packet[addresses] = both[len(both) // 2:] + both[:len(both) // 2]
+    packet[at:at + 4] = packet[at + 2:at + 4] + packet[at:at + 2]
+    sequence = struct.unpack_from("!I", packet, at + 4)[0]
+    struct.pack_into("!IIBB", packet, at + 4, 0, sequence + 1, 0x50, 0x14)
+    os.write(tun, packet)
+"#;
+
+/// The tunnel's process, ended with the test.
+struct Tunnel(std::process::Child);
+
+impl Tunnel {
+    fn open(namespace: &str) -> Tunnel {
+        use std::io::Read;
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", namespace, "python3", "-c", TUNNEL]);
+        let mut child = command.stdout(std::process::Stdio::piped()).spawn().expect("python3");
+        let mut ready = [0; 6];
+        child.stdout.as_mut().expect("piped").read_exact(&mut ready).expect("a tunnel");
+        Tunnel(child)
+    }
+}
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn netns_a_tunnel_carries_packets_without_ethernet_headers() {
+    let Some(lab) = Lab::new() else { return };
+    let _tunnel = Tunnel::open(&lab.near);
+    lab.ip(&lab.near, "addr add 198.51.100.1/32 dev tun0");
+    lab.ip(&lab.near, "addr add 2001:db8:7::1/64 dev tun0 nodad");
+    lab.ip(&lab.near, "link set tun0 up");
+    lab.ip(&lab.near, "route add 203.0.113.0/24 dev tun0");
+    let host = lab.near(|| Host::read().expect("facts"));
+    let routing = host.route_to("203.0.113.7".parse().expect("address"), None).expect("a route");
+    assert_eq!((routing.hop, routing.source), (Hop::Bare, IpAddr::from([198, 51, 100, 1])));
+    let mut link = lab.near(|| open("tun0", "198.51.100.1", "2001:db8:7::1", Gate::open(), Mac::default()));
+    let mut batch = probes("203.0.113.7", 443, 100, LANES);
+    for lane in (0..LANES).step_by(2) {
+        batch.template[lane] = 1;
+        batch.destination_v6[lane] = 0x2001_0db8_0007 << 80 | 9;
+    }
+    submit_all(link.tx[0].as_mut(), &batch);
+    let frames = drain(link.rx[0].as_mut());
+    let mut answers: Vec<u32> = frames
+        .iter()
+        .filter_map(|bytes| {
+            let ethertype = if bytes[8] >> 4 == 4 { ethernet::IPV4 } else { ethernet::IPV6 };
+            let header = ethernet::header(Mac::default(), Mac::default(), ethertype);
+            segment(0, &[&header[..], &bytes[8..]].concat())
+        })
+        .inspect(|answer| assert_eq!((answer.source_port, answer.flags), (443, RST_ACK)))
+        .map(|answer| answer.acknowledgement)
+        .collect();
+    answers.sort_unstable();
+    assert_eq!(answers, (101..=164).collect::<Vec<u32>>());
+    let error = link.tx[0].send(&[0; 42]).expect_err("no IP packet");
+    assert!(error.to_string().contains("only IP packets"), "{error}");
+}
+
+/// Prints what a ring of each size keeps while nobody polls, and how long a lone frame waits in it.
+#[test]
+#[ignore = "a measurement, not a check"]
+fn netns_measure_ring_sizes() {
+    let Some(lab) = Lab::new() else { return };
+    lab.ip(&lab.far, "addr del 192.0.2.2/24 dev v1");
+    let mut near = lab.open_near(Gate::open());
+    let index = lab.far(|| Host::read().expect("facts").interface("v1").expect("v1").index);
+    let filter =
+        Filter { addresses: vec![FAR.parse().expect("address")], port_first: 0, port_last: u16::MAX };
+    let filter = swath::link::filter::program(&filter, Framing::Ethernet);
+    for (blocks, block_kib, retire_ms) in [
+        (64, 256, 4),
+        (64, 1024, 8),
+        (128, 256, 4),
+        (128, 256, 8),
+        (256, 128, 4),
+        (256, 256, 4),
+        (512, 128, 4),
+    ] {
+        let size = RingSize { block_bytes: block_kib << 10, blocks, retire_ms };
+        let started = Instant::now();
+        let mut ring = lab.far(|| Ring::open(index, &filter, size).expect("a ring"));
+        let opened = started.elapsed();
+        let mut latency_us = Vec::new();
+        for number in 0..50 {
+            submit_all(near.tx[0].as_mut(), &probes(FAR, PORTS.0, number, 1));
+            let mut times = Vec::new();
+            while times.is_empty() {
+                ring.next(Duration::from_millis(100), |packet| times.push(packet.time_ns)).expect("polled");
+            }
+            latency_us.push((clock::realtime_ns() - times[0]) / 1000);
+        }
+        latency_us.sort_unstable();
+        let before = ring.drops().expect("a counter");
+        let (started, count) = (Instant::now(), 10_000 * LANES);
+        for _ in 0..10_000 {
+            submit_all(near.tx[0].as_mut(), &probes(FAR, PORTS.0, 0, LANES));
+        }
+        let rate = count as f64 / started.elapsed().as_secs_f64();
+        let kept = count as u64 - (ring.drops().expect("a counter") - before);
+        eprintln!(
+            "{blocks} x {block_kib} KiB, {retire_ms} ms: open {opened:?}, a frame waits {} us (median) {} us (max), \
+             at {:.2} Mpps it keeps {kept} frames, {:.0} ms",
+            latency_us[25],
+            latency_us[49],
+            rate / 1e6,
+            kept as f64 / rate * 1e3
+        );
+    }
 }
 
 /// Prints the rate; asserts only that the sink saw what the link says it sent.
