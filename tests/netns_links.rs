@@ -79,6 +79,18 @@ impl Lab {
         self.near(|| open("v0", NEAR, "2001:db8::1", gate, far_mac(&self.far)))
     }
 
+    /// A ring on v1 for everything sent to the far address, whose kernel gives no answers.
+    fn small_ring(&self, size: RingSize) -> Ring {
+        self.far(|| {
+            let index = Host::read().expect("facts").interface("v1").expect("v1").index;
+            run(&["ip", "addr", "del", "192.0.2.2/24", "dev", "v1"]);
+            let addresses = vec![FAR.parse().expect("address")];
+            let filter = Filter { addresses, port_first: 0, port_last: u16::MAX };
+            let program = swath::link::filter::program(&filter, Framing::Ethernet);
+            Ring::open(index, &program, size).expect("a ring")
+        })
+    }
+
     /// A link on v1, used for receiving what is sent to the far address.
     fn open_far(&self) -> Link {
         self.far(|| open("v1", FAR, "2001:db8::2", Gate::open(), Mac::default()))
@@ -374,20 +386,41 @@ fn netns_a_neighbour_answers_an_arp_request() {
 #[test]
 fn netns_frames_the_ring_had_no_room_for_are_counted() {
     let Some(lab) = Lab::new() else { return };
-    let mut far = lab.open_far();
-    // The far kernel knows no route back, so it spends no time on answers.
-    lab.ip(&lab.far, "addr del 192.0.2.2/24 dev v1");
+    let mut ring = lab.small_ring(RingSize { block_bytes: 64 << 10, blocks: 4, retire_ms: 4 });
     let mut near = lab.open_near(Gate::open());
-    let count = 6_000 * LANES;
-    for _ in 0..6_000 {
+    let count = 64 * LANES;
+    for number in 0..64 {
+        submit_all(near.tx[0].as_mut(), &probes(FAR, PORTS.0, number, LANES));
+    }
+    let (mut received, mut last) = (0, 1);
+    while last != 0 {
+        last = 0;
+        ring.next(Duration::from_millis(100), |_| last += 1).expect("polled");
+        received += last;
+    }
+    let drops = ring.drops().expect("a counter");
+    assert_eq!(ring.drops().expect("a counter"), drops, "reading does not forget");
+    assert!(0 < drops && 0 < received);
+    assert_eq!(received + drops, count as u64);
+}
+
+#[test]
+fn netns_a_ring_that_was_full_goes_on_when_it_is_read() {
+    let Some(lab) = Lab::new() else { return };
+    let mut ring = lab.small_ring(RingSize { block_bytes: 64 << 10, blocks: 4, retire_ms: 4 });
+    let mut near = lab.open_near(Gate::open());
+    for _ in 0..64 {
         submit_all(near.tx[0].as_mut(), &probes(FAR, PORTS.0, 0, LANES));
     }
-    let received = drain(far.rx[0].as_mut()).len();
-    let drops = far.rx[0].drops().expect("a counter");
-    assert_eq!(far.rx[0].drops().expect("a counter"), drops, "reading does not forget");
-    eprintln!("{count} frames while nobody polled: the ring kept {received}, the kernel dropped {drops}");
-    assert!(0 < drops);
-    assert_eq!(received as u64 + drops, count as u64);
+    for _ in 0..8 {
+        ring.next(Duration::from_millis(50), |_| ()).expect("polled");
+    }
+    for number in 0..20 {
+        submit_all(near.tx[0].as_mut(), &probes(FAR, PORTS.0, number, 1));
+        let mut frames = 0;
+        ring.next(Duration::from_millis(500), |_| frames += 1).expect("polled");
+        assert_eq!(frames, 1, "probe {number}");
+    }
 }
 
 #[test]
@@ -636,6 +669,65 @@ fn netns_measure_ring_sizes() {
             kept as f64 / rate * 1e3
         );
     }
+}
+
+/// The child of the next test: opens a link on the loopback device.
+#[test]
+#[ignore = "runs without privilege, as a child of the next test"]
+fn child_without_privilege() {
+    let spec = LinkSpec {
+        argument: None,
+        interface: Some(LinkInterface {
+            name: "lo".to_owned(),
+            index: 1,
+            mac: Mac::default(),
+            framing: Framing::Loopback,
+        }),
+        templates: Arc::from([]),
+        hops: NextHops::new(1),
+        gate: Arc::new(Gate::open()),
+        filter: Filter { addresses: Vec::new(), port_first: 1, port_last: 2 },
+    };
+    let backend = BACKENDS.iter().find(|backend| backend.name == "af_packet").expect("a row");
+    let error = (backend.open)(&spec).err().expect("no privilege");
+    assert!(!Host::read().expect("facts").can_send_raw);
+    eprintln!("answer: {error}");
+}
+
+#[test]
+fn netns_without_privilege_the_error_says_how_to_get_it() {
+    let Some(_lab) = Lab::new() else { return };
+    let myself = std::env::current_exe().expect("a path");
+    let myself = myself.to_str().expect("a path in UTF-8");
+    let child = ["--ignored", "--exact", "child_without_privilege", "--nocapture"];
+    let mut command = vec!["setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw", myself];
+    command.extend(child);
+    let said = String::from_utf8_lossy(&run(&command).stderr).into_owned();
+    let expected = "no permission to open packet sockets: run as root, or once: setcap cap_net_raw";
+    assert!(said.contains(expected), "{said}");
+}
+
+/// Prints how fast frames are finished, gated and digested without being sent.
+#[test]
+#[ignore = "a measurement, not a check"]
+fn measure_the_null_link() {
+    let spec = LinkSpec {
+        argument: None,
+        interface: None,
+        templates: Arc::from([syn_v4(NEAR, Mac::default())]),
+        hops: NextHops::new(1),
+        gate: Arc::new(Gate::open()),
+        filter: Filter { addresses: Vec::new(), port_first: 1, port_last: 2 },
+    };
+    let backend = BACKENDS.iter().find(|backend| backend.name == "null").expect("a row");
+    let mut link = (backend.open)(&spec).expect("opened");
+    let batch = probes("198.18.0.1", 443, 0, LANES);
+    let started = Instant::now();
+    for _ in 0..100_000 {
+        link.tx[0].submit(&batch).expect("no fatal error");
+    }
+    let ns = started.elapsed().as_nanos() as f64 / (100_000 * LANES) as f64;
+    eprintln!("null: {ns:.1} ns per frame: {}", link.tx[0].finish().expect("finished").expect("a digest"));
 }
 
 /// Prints the rate; asserts only that the sink saw what the link says it sent.
