@@ -299,7 +299,9 @@ pub struct Manifest {
     pub ports: String,
     /// The probes, by name.
     pub probes: Vec<String>,
-    /// The seed of the order: public and reproducible.
+    /// The seed of the order: public and reproducible. In JSON a string: readers that keep numbers as doubles lose
+    /// the low bits of a 64-bit one.
+    #[serde(serialize_with = "as_text")]
     pub seed: u64,
     /// The version of the order, for example `v1`.
     pub order: &'static str,
@@ -327,6 +329,10 @@ pub struct Manifest {
     pub finished_us: Option<u64>,
     /// The closing figures; `None` while running.
     pub summary: Option<Summary>,
+}
+
+fn as_text<S: serde::Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(number)
 }
 
 /// Where a scan stands.
