@@ -23,7 +23,7 @@ use crate::generate::Generator;
 use crate::link::{Filter, Framing, Link, LinkError, LinkSpec};
 use crate::neighbour::Neighbours;
 use crate::order::Walk;
-use crate::pace::Pace;
+use crate::pace::{Governor, Pace, Rate};
 use crate::plan::{Plan, Setup};
 use crate::probe::Judge;
 use crate::queue::Queue;
@@ -105,7 +105,8 @@ pub fn run(plan: &Plan, setup: &Setup, outlets: Vec<Outlet>, argv: Vec<String>) 
         return Err(error);
     }
     let start_ns = clock::monotonic_ns();
-    let job = Job { plan, setup, key, templates, walk, records, stats, start_ns };
+    let pace = Arc::new(Pace::new(setup.rate));
+    let job = Job { plan, setup, key, templates, walk, pace, records, stats, start_ns };
     let control = Control::default();
     status::banner(&job, &link.about);
     let outcome = std::thread::scope(|scope| {
@@ -122,6 +123,7 @@ struct Job<'a> {
     key: CookieKey,
     templates: Vec<(Protocol, Template)>,
     walk: Arc<Walk>,
+    pace: Arc<Pace>,
     records: Queue<Record>,
     stats: Arc<Stats>,
     start_ns: u64,
@@ -245,7 +247,7 @@ fn transmitter(
         queue,
         generator: Generator::new(plan.order(), Arc::clone(&plan.space), secrets, &job.templates),
         walk: Arc::clone(&job.walk),
-        pace: Arc::new(Pace::new(setup.rate)),
+        pace: Arc::clone(&job.pace),
         paths: setup.paths.clone(),
         neighbours,
         answers,
@@ -355,6 +357,7 @@ struct Outcome {
 /// Watches the threads until the replies have been awaited, then stops them in the order of the data.
 fn watch(job: &Job<'_>, control: &Control, mut signals: signals::Signals, threads: Threads<'_>) -> Outcome {
     let mut status = status::Status::new(job);
+    let mut governor = (job.setup.rate == Rate::Max).then(Governor::new);
     let wait_ns = u64::try_from(job.setup.wait.as_nanos()).unwrap_or(u64::MAX);
     let mut ended_ns = None;
     loop {
@@ -365,6 +368,11 @@ fn watch(job: &Job<'_>, control: &Control, mut signals: signals::Signals, thread
         }
         if ended_ns.is_none() && control.tx_ended.load(Ordering::Acquire) == threads.tx.len() {
             ended_ns = Some(now_ns);
+        }
+        if let Some(governor) = &mut governor {
+            let (sent, drops) =
+                (job.stats.tx_total(|tx| &tx.sent), job.stats.rx_total(|rx| &rx.kernel_drops));
+            governor.observe(now_ns, sent, drops, &job.pace);
         }
         status.tick(now_ns, ended_ns);
         let hurry = 1 < interrupts
