@@ -115,6 +115,8 @@ pub struct Setup {
     pub neighbours: Vec<(std::net::Ipv4Addr, Mac)>,
     /// The rate law.
     pub rate: Rate,
+    /// How long a pass follows the end of the one before.
+    pub pass_gap: Duration,
     /// How long to wait for replies after the last probe.
     pub wait: Duration,
     /// Whether to say how it goes.

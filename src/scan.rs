@@ -98,7 +98,8 @@ pub fn run(plan: &Plan, setup: &Setup, outlets: Vec<Outlet>, argv: Vec<String>) 
     let mut manifest = manifest::at_start(plan, setup, argv);
     writer.begin(&manifest)?;
     let signals = signals::Signals::catch()?;
-    let walk = Arc::new(Walk::new(plan.shard.cursors(plan.space.len()), plan.passes));
+    let walk =
+        Arc::new(Walk::new(plan.shard.cursors(plan.space.len()), plan.passes, nanoseconds(setup.pass_gap)));
     if let Err(error) = gateway::resolve(setup, &mut link) {
         manifest::close(&mut manifest, Status::Failed, manifest::summary(&stats, &walk, 0));
         writer.finish(&mut manifest);
@@ -358,7 +359,7 @@ struct Outcome {
 fn watch(job: &Job<'_>, control: &Control, mut signals: signals::Signals, threads: Threads<'_>) -> Outcome {
     let mut status = status::Status::new(job);
     let mut governor = (job.setup.rate == Rate::Max).then(Governor::new);
-    let wait_ns = u64::try_from(job.setup.wait.as_nanos()).unwrap_or(u64::MAX);
+    let wait_ns = nanoseconds(job.setup.wait);
     let mut ended_ns = None;
     loop {
         let now_ns = job.now_ns();
@@ -419,6 +420,10 @@ fn close(job: &Job<'_>, control: &Control, outcome: Outcome, mut manifest: Manif
     let open = job.stats.rx_total(|rx| &rx.open);
     let sending_s = outcome.sending_ns as f64 / 1e9;
     Ended { summary: manifest.summary.unwrap_or_default(), open, sending_s, status, remarks, errors }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Records between the receive threads and the writer: 4.6 MB.

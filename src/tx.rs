@@ -12,7 +12,7 @@ use crate::event::Record;
 use crate::generate::Generator;
 use crate::link::{LinkError, Stall, TxQueue};
 use crate::neighbour::{Lookup, Neighbours, Parked};
-use crate::order::Walk;
+use crate::order::{Take, Walk};
 use crate::pace::{Grant, Pace};
 use crate::path::{Path, Paths};
 use crate::queue::Queue;
@@ -96,13 +96,13 @@ impl Tx {
         };
         // Questions to neighbours come first: probes wait for them. They are frames like any other to the law.
         let asked = self.ask_neighbours(now_ns, granted)?;
-        self.fill_batch(now_ns, granted - asked);
+        let next_pass_ns = self.fill_batch(now_ns, granted - asked);
         self.resolve_hops(now_ns);
         let (sent, stall) = if self.batch.is_empty() { (0, None) } else { self.submit()? };
         self.parts.pace.refund(granted - asked - sent);
         self.count_pending();
         Ok(match stall {
-            None if asked + sent == 0 => Step::Wait(now_ns + PAUSE_NS),
+            None if asked + sent == 0 => Step::Wait(self.idle_until(now_ns, next_pass_ns)),
             None => Step::Again,
             Some(Stall::Full) => Step::Wait(now_ns + FULL_NS),
             Some(Stall::Down) => Step::Wait(now_ns + DOWN_NS),
@@ -159,8 +159,17 @@ impl Tx {
         Ok(asked)
     }
 
-    /// Fills the batch with at most `most` probes: those that waited, or the next of the order.
-    fn fill_batch(&mut self, now_ns: u64, most: u64) {
+    /// How long there is nothing to do: until the next pass begins, unless somebody is awaited before.
+    fn idle_until(&self, now_ns: u64, next_pass_ns: Option<u64>) -> u64 {
+        match next_pass_ns {
+            Some(begins_ns) if self.ready.is_empty() && self.parts.neighbours.parked() == 0 => begins_ns,
+            _ => now_ns + PAUSE_NS,
+        }
+    }
+
+    /// Fills the batch with at most `most` probes: those that waited, or the next of the order. Returns when the next
+    /// pass begins, if it must be awaited.
+    fn fill_batch(&mut self, now_ns: u64, most: u64) -> Option<u64> {
         self.batch.resize(0);
         self.batch.time_us = low_32((now_ns + self.parts.epoch_offset_ns) / 1000);
         if !self.ready.is_empty() {
@@ -168,11 +177,14 @@ impl Tx {
             let count = self.ready.len().min(most);
             self.parts.generator.fill_scattered(&self.ready[..count], &mut self.batch);
             self.ready.drain(..count);
-        } else if !self.parts.neighbours.is_full()
-            && let Some(chunk) = self.parts.walk.take(most.min(LANES as u64))
-        {
-            self.parts.generator.fill(chunk, &mut self.batch);
+        } else if !self.parts.neighbours.is_full() {
+            match self.parts.walk.take(now_ns, most.min(LANES as u64)) {
+                Take::Chunk(chunk) => self.parts.generator.fill(chunk, &mut self.batch),
+                Take::Wait(begins_ns) => return Some(begins_ns),
+                Take::End => {}
+            }
         }
+        None
     }
 
     /// Gives every lane its next hop, and takes those out that have none yet or never will.

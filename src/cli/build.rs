@@ -74,7 +74,7 @@ pub fn plan(args: &Args) -> Result<Plan, BuildError> {
         space,
         seed: args.seed.map_or_else(random_seed, Ok)?,
         shard: args.shard,
-        passes: 1,
+        passes: args.passes(),
         probes,
         dress: Dress { layout: args.layout, ttl: args.ttl },
         excluded: removed.union(&swept_over),
@@ -262,6 +262,7 @@ fn off_wire(
         gateways: Vec::new(),
         neighbours: Vec::new(),
         rate: args.rate,
+        pass_gap: args.pass_gap,
         wait: args.wait,
         quiet: args.quiet,
     })
@@ -311,6 +312,7 @@ fn on_wire(
         gateways: routes.gateways,
         neighbours: neighbours.collect(),
         rate: args.rate,
+        pass_gap: args.pass_gap,
         wait: args.wait,
         quiet: args.quiet,
     })

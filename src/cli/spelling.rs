@@ -66,6 +66,7 @@ const ALIASES: &[(&str, &str)] = &[
     ("excluderange", "exclude"),
     ("includefile", "include-file"),
     ("maxrate", "rate"),
+    ("maxretries", "retries"),
     ("openonly", "open"),
     ("port", "ports"),
     ("randomseed", "seed"),

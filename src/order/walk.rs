@@ -19,41 +19,63 @@ pub struct Chunk {
     pub pass: u8,
 }
 
+/// What [`Walk::take`] has to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Take {
+    /// These cursors are the caller's.
+    Chunk(Chunk),
+    /// The next pass begins at this time, in nanoseconds on the clock of `now`.
+    Wait(u64),
+    /// Everything was handed out.
+    End,
+}
+
 /// Hands out a shard's cursors.
 #[derive(Debug)]
 pub struct Walk {
     cursors: Range<u64>,
+    /// How long a pass follows the end of the one before, in nanoseconds.
+    gap_ns: u64,
+    /// When the last cursors were handed out.
+    last_ns: AtomicU64,
     /// Steps taken: steps `0..size` are pass 0, `size..2 * size` pass 1, and so on.
     taken: AtomicU64,
     steps: u64,
 }
 
 impl Walk {
-    /// A walk over the cursors of one shard, `passes` times.
+    /// A walk over the cursors of one shard, `passes` times, each pass `gap_ns` after the one before was handed out.
+    /// No two probes of one target are then closer together than that.
     ///
     /// # Panics
     /// When cursors times passes exceed 2^64: plans are limited to 2^63 targets, so passes above 1 on the very
     /// largest plan are refused before.
-    pub fn new(cursors: Range<u64>, passes: u8) -> Walk {
+    pub fn new(cursors: Range<u64>, passes: u8, gap_ns: u64) -> Walk {
         let size = cursors.end.saturating_sub(cursors.start);
         let steps = size.checked_mul(u64::from(passes)).expect("passes x targets fit 64 bits");
-        Walk { cursors, taken: AtomicU64::new(0), steps }
+        let (taken, last_ns) = (AtomicU64::new(0), AtomicU64::new(0));
+        Walk { cursors, gap_ns, last_ns, taken, steps }
     }
 
-    /// The next at most `most` cursors; `None` at the end. A chunk never spans two passes.
-    pub fn take(&self, most: u64) -> Option<Chunk> {
+    /// The next at most `most` cursors at `now`. A chunk never spans two passes.
+    pub fn take(&self, now_ns: u64, most: u64) -> Take {
         let size = self.cursors.end.saturating_sub(self.cursors.start);
         loop {
             let step = self.taken.load(Ordering::Relaxed);
-            if self.steps <= step || most == 0 {
-                return None;
+            if self.steps <= step {
+                return Take::End;
             }
             let (pass, offset) = (step / size, step % size);
+            let begins_ns = self.last_ns.load(Ordering::Relaxed).saturating_add(self.gap_ns);
+            if most == 0 || (pass != 0 && offset == 0 && now_ns < begins_ns) {
+                return Take::Wait(begins_ns.max(now_ns));
+            }
             let count = most.min(size - offset);
             let next = step + count;
             if self.taken.compare_exchange_weak(step, next, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                self.last_ns.fetch_max(now_ns, Ordering::Relaxed);
                 let pass = u8::try_from(pass).expect("passes fit a byte");
-                return Some(Chunk { first: Cursor(self.cursors.start + offset), count, pass });
+                return Take::Chunk(Chunk { first: Cursor(self.cursors.start + offset), count, pass });
             }
         }
     }
@@ -80,9 +102,9 @@ mod tests {
 
     #[test]
     fn every_cursor_of_every_pass_is_handed_out_once() {
-        let walk = Walk::new(10..25, 2);
+        let walk = Walk::new(10..25, 2, 0);
         let mut seen = Vec::new();
-        while let Some(chunk) = walk.take(4) {
+        while let Take::Chunk(chunk) = walk.take(0, 4) {
             assert!(1 <= chunk.count && chunk.count <= 4);
             seen.extend((0..chunk.count).map(|offset| (chunk.pass, chunk.first.0 + offset)));
         }
@@ -95,13 +117,13 @@ mod tests {
 
     #[test]
     fn threads_share_a_walk_without_gap_or_overlap() {
-        let walk = Walk::new(0..100_000, 1);
+        let walk = Walk::new(0..100_000, 1, 0);
         let parts: Vec<Vec<u64>> = std::thread::scope(|scope| {
             let takers: Vec<_> = (0..4)
                 .map(|_| {
                     scope.spawn(|| {
                         let mut mine = Vec::new();
-                        while let Some(chunk) = walk.take(64) {
+                        while let Take::Chunk(chunk) = walk.take(0, 64) {
                             mine.extend(chunk.first.0..chunk.first.0 + chunk.count);
                         }
                         mine
@@ -117,6 +139,17 @@ mod tests {
 
     #[test]
     fn an_empty_shard_has_nothing_to_hand_out() {
-        assert_eq!(Walk::new(5..5, 3).take(64), None);
+        assert_eq!(Walk::new(5..5, 3, 9).take(0, 64), Take::End);
+    }
+
+    #[test]
+    fn no_pass_begins_before_its_gap_has_passed() {
+        let walk = Walk::new(0..10, 3, 100);
+        assert!(matches!(walk.take(0, 6), Take::Chunk(_)));
+        assert!(matches!(walk.take(7, 6), Take::Chunk(_)), "the first pass knows no gap");
+        assert_eq!(walk.take(8, 6), Take::Wait(107));
+        assert_eq!(walk.take(106, 6), Take::Wait(107));
+        assert!(matches!(walk.take(107, 64), Take::Chunk(Chunk { pass: 1, count: 10, .. })));
+        assert_eq!(walk.take(107, 64), Take::Wait(207));
     }
 }

@@ -1,7 +1,7 @@
 //! The manifest at the start and at the end, and the closing ledger in words.
 
 use super::Job;
-use crate::event::{Invalid, Manifest, Status, Summary};
+use crate::event::{Invalid, Loss, Manifest, Status, Summary};
 use crate::order::{self, Walk};
 use crate::plan::{Plan, Setup};
 use crate::stats::Stats;
@@ -52,6 +52,7 @@ pub(super) fn summary(stats: &Stats, walk: &Walk, sending_ns: u64) -> Summary {
         let count = stats.rx_total(|rx| &rx.invalid[reason as usize]);
         (reason.name().to_owned(), count)
     });
+    let recaptured = stats.rx_total(|rx| &rx.later);
     let per_second = u128::from(sent) * 1_000_000_000 / u128::from(sending_ns.max(1));
     Summary {
         planned: walk.planned(),
@@ -68,6 +69,7 @@ pub(super) fn summary(stats: &Stats, walk: &Walk, sending_ns: u64) -> Summary {
         kernel_drops: stats.rx_total(|rx| &rx.kernel_drops),
         housekeeping: stats.tx_total(|tx| &tx.housekeeping),
         sinks: Vec::new(),
+        loss: Loss::from_counts(recaptured, recaptured - stats.rx_total(|rx| &rx.both).min(recaptured)),
         reached_pps: if sending_ns == 0 { 0 } else { u64::try_from(per_second).unwrap_or(u64::MAX) },
     }
 }
@@ -114,6 +116,16 @@ pub fn ledger(summary: &Summary, open: u64, sending_s: f64) -> String {
             count(sink.suppressed)
         ));
     }
+    if let Some(loss) = &summary.loss {
+        text.push_str(&format!(
+            "loss     one pass misses {} of what answers (95 %: {} to {}): {} of {} targets that answered a later pass\n",
+            percent(loss.estimate),
+            percent(loss.low),
+            percent(loss.high),
+            count(loss.missed),
+            count(loss.recaptured)
+        ));
+    }
     match summary.imbalance() {
         None => text.push_str("the ledger balances\n"),
         Some(error) => {
@@ -121,6 +133,10 @@ pub fn ledger(summary: &Summary, open: u64, sending_s: f64) -> String {
         }
     }
     text
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.3} %", share * 100.0)
 }
 
 /// A random identifier (RFC 9562 version 4).
