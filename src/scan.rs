@@ -8,7 +8,7 @@ mod manifest;
 mod signals;
 mod status;
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::ScopedJoinHandle;
 use std::time::Duration;
@@ -73,6 +73,9 @@ pub enum ScanError {
         /// The interface it was asked on.
         interface: String,
     },
+    /// The user interrupted it while it waited for a router.
+    #[error("interrupted before the first probe")]
+    Interrupted,
     /// The operating system refused something.
     #[error("cannot {operation}: {source}")]
     System {
@@ -86,22 +89,33 @@ pub enum ScanError {
 /// Scans. Returns when every probe was sent, the replies were awaited and every sink is closed, or when the user or
 /// an error ended it; the account in [`Ended`] balances in every case.
 ///
+/// `outlets` opens the sinks; it is called when the link is open, so that a scan this host cannot do (no privilege,
+/// for one) leaves files alone.
+///
 /// # Errors
 /// When it could not start: then nothing was probed.
-pub fn run(plan: &Plan, setup: &Setup, outlets: Vec<Outlet>, argv: Vec<String>) -> Result<Ended, ScanError> {
+pub fn run(
+    plan: &Plan,
+    setup: &Setup,
+    outlets: impl FnOnce() -> Result<Vec<Outlet>, SinkError>,
+    argv: Vec<String>,
+) -> Result<Ended, ScanError> {
     let key = cookie_key(plan, setup)?;
     let templates = templates(plan, setup);
     let mut link = open_link(plan, setup, &templates)?;
+    let outlets = outlets()?;
     let stats = Arc::new(Stats::new(link.tx.len(), link.rx.len(), outlets.len()));
     let records = Queue::new(RECORDS);
     let mut writer = Writer::new(records.clone(), Arc::clone(&stats), outlets);
     let mut manifest = manifest::at_start(plan, setup, argv);
     writer.begin(&manifest)?;
     let signals = signals::Signals::catch()?;
-    let walk =
-        Arc::new(Walk::new(plan.shard.cursors(plan.space.len()), plan.passes, nanoseconds(setup.pass_gap)));
-    if let Err(error) = gateway::resolve(setup, &mut link) {
-        manifest::close(&mut manifest, Status::Failed, manifest::summary(&stats, &walk, 0));
+    let cursors = plan.shard.cursors(plan.space.len());
+    let walk = Arc::new(Walk::new(cursors, plan.passes, nanoseconds(setup.pass_gap)));
+    if let Err(error) = gateway::resolve(setup, &mut link, &signals) {
+        let status =
+            if matches!(error, ScanError::Interrupted) { Status::Interrupted } else { Status::Failed };
+        manifest::close(&mut manifest, status, manifest::summary(&stats, &walk, 0));
         writer.finish(&mut manifest);
         return Err(error);
     }
@@ -112,7 +126,7 @@ pub fn run(plan: &Plan, setup: &Setup, outlets: Vec<Outlet>, argv: Vec<String>) 
     status::banner(&job, &link.about);
     let outcome = std::thread::scope(|scope| {
         let threads = start(scope, &job, &control, link, writer);
-        watch(&job, &control, signals, threads)
+        watch(&job, &control, &signals, threads)
     });
     Ok(close(&job, &control, outcome, manifest))
 }
@@ -148,8 +162,8 @@ struct Control {
     failed: AtomicBool,
     /// Nobody reads the results any more.
     unread: AtomicBool,
-    /// Transmit threads that have ended.
-    tx_ended: AtomicUsize,
+    /// When the last transmit thread ended, in nanoseconds since the scan began.
+    tx_ended_ns: AtomicU64,
     remarks: Mutex<Vec<String>>,
     errors: Mutex<Vec<String>>,
 }
@@ -294,6 +308,7 @@ fn transmit(mut tx: Tx, job: &Job<'_>, control: &Control) {
             Err(error) => break Err(error),
         }
     };
+    control.tx_ended_ns.fetch_max(job.now_ns(), Ordering::Release);
     if let Err(error) = result {
         control.fail(&error);
     }
@@ -301,7 +316,6 @@ fn transmit(mut tx: Tx, job: &Job<'_>, control: &Control) {
         Ok(remark) => remark.into_iter().for_each(|remark| note(&control.remarks, remark)),
         Err(error) => control.fail(&error),
     }
-    control.tx_ended.fetch_add(1, Ordering::Release);
 }
 
 /// The receive thread.
@@ -356,7 +370,7 @@ struct Outcome {
 }
 
 /// Watches the threads until the replies have been awaited, then stops them in the order of the data.
-fn watch(job: &Job<'_>, control: &Control, mut signals: signals::Signals, threads: Threads<'_>) -> Outcome {
+fn watch(job: &Job<'_>, control: &Control, signals: &signals::Signals, threads: Threads<'_>) -> Outcome {
     let mut status = status::Status::new(job);
     let mut governor = (job.setup.rate == Rate::Max).then(Governor::new);
     let wait_ns = nanoseconds(job.setup.wait);
@@ -367,8 +381,10 @@ fn watch(job: &Job<'_>, control: &Control, mut signals: signals::Signals, thread
         if 0 < interrupts {
             control.stop_tx.store(true, Ordering::Relaxed);
         }
-        if ended_ns.is_none() && control.tx_ended.load(Ordering::Acquire) == threads.tx.len() {
-            ended_ns = Some(now_ns);
+        // Asked of the threads themselves: one that panicked has ended, too.
+        if ended_ns.is_none() && threads.tx.iter().all(ScopedJoinHandle::is_finished) {
+            let noted = control.tx_ended_ns.load(Ordering::Acquire);
+            ended_ns = Some(if noted == 0 { now_ns } else { noted });
         }
         if let Some(governor) = &mut governor {
             let (sent, drops) =

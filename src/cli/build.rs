@@ -94,6 +94,13 @@ pub fn setup(
 ) -> Result<Setup, BuildError> {
     let (backend, argument, chosen) = backend(&args.link)?;
     if backend.transmits {
+        if argument.is_some() {
+            let name = backend.name;
+            return usage(format!(
+                "--link {}: {name} takes nothing behind a colon; -e names the interface",
+                args.link
+            ));
+        }
         on_wire(args, plan, &read_host()?, (backend, chosen))
     } else {
         off_wire(args, plan, backend, argument)
