@@ -89,6 +89,7 @@ fn outlets(args: &Args, places: Places) -> Result<Vec<Outlet>, SinkError> {
     let open = |(argument, kind, place): (String, &'static SinkKind, Place)| {
         let stdout = place.stdout;
         let name = if stdout { "standard output".to_owned() } else { argument };
+        let show = if kind.tells_state { show } else { show.unambiguous() };
         Ok(Outlet { name, sink: (kind.open)(&place)?, show, stdout })
     };
     places.into_iter().map(open).collect()

@@ -26,6 +26,7 @@ pub(crate) const KIND: SinkKind = SinkKind {
     name: "sqlite",
     suffixes: &["db", "sqlite", "sqlite3"],
     about: "SQLite database; a scan adds to the scans in it",
+    tells_state: true,
     open,
 };
 
