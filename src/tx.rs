@@ -142,21 +142,26 @@ impl Tx {
     /// Asks for the neighbours that are due, at most `most`; returns how many questions left.
     fn ask_neighbours(&mut self, now_ns: u64, most: u64) -> Result<u64, LinkError> {
         let IpAddr::V4(address) = self.parts.source.address else { return Ok(0) };
-        let mut asked = 0;
+        let (mut asked, mut failure) = (0, None);
         while asked < most {
             let Some(wanted) = self.parts.neighbours.question(now_ns, &mut self.given_up) else { break };
             let question = arp::request(self.parts.source.mac, address, wanted);
-            if !self.parts.queue.send(&question)? {
-                self.parts.neighbours.ask_again(wanted, now_ns + FULL_NS);
-                break;
+            match self.parts.queue.send(&question) {
+                Ok(true) => asked += 1,
+                refused => {
+                    self.parts.neighbours.ask_again(wanted, now_ns + FULL_NS);
+                    failure = refused.err();
+                    break;
+                }
             }
-            asked += 1;
         }
+        // The account comes before the error that ends the scan.
         let (stats, thread) = &self.parts.stats;
         stats.tx[*thread].housekeeping.add(asked);
         stats.tx[*thread].unresolved.add(self.given_up.len() as u64);
         self.given_up.clear();
-        Ok(asked)
+        self.count_pending();
+        failure.map_or(Ok(asked), Err)
     }
 
     /// How long there is nothing to do: until the next pass begins, unless somebody is awaited before.
