@@ -311,6 +311,8 @@ pub struct Manifest {
     pub shards: u32,
     /// How often each target is probed.
     pub passes: u8,
+    /// The step of the order this run began with: not 0 when it goes on with a scan that was stopped.
+    pub first_step: u64,
     /// The rate that was asked for, in frames a second; `None` means as fast as the link can.
     pub rate_pps: Option<f64>,
     /// How long replies were awaited after the last probe, in seconds.
@@ -394,6 +396,8 @@ pub struct Summary {
     pub sinks: Vec<SinkSummary>,
     /// Probes a second over the sending time.
     pub reached_pps: u64,
+    /// Where the order goes on (`--resume-index`); `None` when nothing is left.
+    pub resume_step: Option<u64>,
     /// What one pass missed; `None` with a single pass.
     pub loss: Option<Loss>,
 }

@@ -101,6 +101,17 @@ impl Neighbours {
         self.parked
     }
 
+    /// The probes that wait.
+    pub fn waiting(&self) -> impl Iterator<Item = Parked> + '_ {
+        self.entries
+            .values()
+            .flat_map(|entry| match entry {
+                Entry::Asking { waiting, .. } => waiting.as_slice(),
+                Entry::Known { .. } | Entry::Silent => &[],
+            })
+            .copied()
+    }
+
     /// Whether no more probes may be parked: the transmitter then takes no new targets until answers come.
     pub fn is_full(&self) -> bool {
         PARKED_MAX <= self.parked

@@ -29,6 +29,8 @@ pub struct Plan {
     pub shard: Shard,
     /// How often each target is probed.
     pub passes: u8,
+    /// The step of the order to begin with: not 0 when a scan that was stopped goes on. Not in the digest.
+    pub first_step: u64,
     /// The probes, each serving one protocol.
     pub probes: Vec<&'static dyn Probe>,
     /// How they look.

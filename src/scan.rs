@@ -46,6 +46,8 @@ pub struct Ended {
     pub open: u64,
     /// How long probes were sent, in seconds.
     pub sending_s: f64,
+    /// The seed of the order.
+    pub seed: u64,
     /// Whether it is complete.
     pub status: Status,
     /// What the links had to say: digests of the frames, for one.
@@ -111,7 +113,8 @@ pub fn run(
     writer.begin(&manifest)?;
     let signals = signals::Signals::catch()?;
     let cursors = plan.shard.cursors(plan.space.len());
-    let walk = Arc::new(Walk::new(cursors, plan.passes, nanoseconds(setup.pass_gap)));
+    let walk =
+        Arc::new(Walk::new(cursors, plan.passes, nanoseconds(setup.pass_gap)).from_step(plan.first_step));
     if let Err(error) = gateway::resolve(setup, &mut link, &signals) {
         let status =
             if matches!(error, ScanError::Interrupted) { Status::Interrupted } else { Status::Failed };
@@ -164,6 +167,8 @@ struct Control {
     unread: AtomicBool,
     /// When the last transmit thread ended, in nanoseconds since the scan began.
     tx_ended_ns: AtomicU64,
+    /// The first step of the order that some transmit thread has not settled.
+    resume_step: Mutex<Option<u64>>,
     remarks: Mutex<Vec<String>>,
     errors: Mutex<Vec<String>>,
 }
@@ -178,7 +183,12 @@ impl Control {
 }
 
 fn note(list: &Mutex<Vec<String>>, text: String) {
-    list.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(text);
+    with(list, |list| list.push(text));
+}
+
+/// What a mutex holds, for a moment. A thread that panicked while it held one left a valid value.
+fn with<T, R>(mutex: &Mutex<T>, look: impl FnOnce(&mut T) -> R) -> R {
+    look(&mut mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
 }
 
 /// A key of the operating system's randomness. A link that keeps its frames gets one made of the seed instead: its
@@ -308,6 +318,9 @@ fn transmit(mut tx: Tx, job: &Job<'_>, control: &Control) {
             Err(error) => break Err(error),
         }
     };
+    let step = tx.resume_step();
+    let earliest = |first: Option<u64>| Some(first.map_or(step, |first| first.min(step)));
+    with(&control.resume_step, |first| *first = earliest(*first));
     control.tx_ended_ns.fetch_max(job.now_ns(), Ordering::Release);
     if let Err(error) = result {
         control.fail(&error);
@@ -424,18 +437,18 @@ fn close(job: &Job<'_>, control: &Control, outcome: Outcome, mut manifest: Manif
         (false, true) => Status::Interrupted,
         (false, false) => Status::Complete,
     };
-    let summary = manifest::summary(&job.stats, &job.walk, outcome.sending_ns);
+    let mut summary = manifest::summary(&job.stats, &job.walk, outcome.sending_ns);
+    let left = summary.pending + summary.unsent;
+    summary.resume_step = with(&control.resume_step, |step| step.filter(|_| 0 < left));
     manifest::close(&mut manifest, status, summary);
     for error in outcome.writer.map_or_else(Vec::new, |writer| writer.finish(&mut manifest)) {
         note(&control.errors, error.to_string());
     }
-    let take = |list: &Mutex<Vec<String>>| {
-        std::mem::take(&mut *list.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
-    };
-    let (remarks, errors) = (take(&control.remarks), take(&control.errors));
+    let (remarks, errors) = (with(&control.remarks, std::mem::take), with(&control.errors, std::mem::take));
     let open = job.stats.rx_total(|rx| &rx.open);
     let sending_s = outcome.sending_ns as f64 / 1e9;
-    Ended { summary: manifest.summary.unwrap_or_default(), open, sending_s, status, remarks, errors }
+    let (summary, seed) = (manifest.summary.unwrap_or_default(), job.plan.seed);
+    Ended { summary, open, sending_s, seed, status, remarks, errors }
 }
 
 fn nanoseconds(duration: Duration) -> u64 {

@@ -109,6 +109,15 @@ impl Tx {
         })
     }
 
+    /// The first step of the walk that is not settled, as far as this thread knows: what a scan that was stopped goes on
+    /// with.
+    pub fn resume_step(&self) -> u64 {
+        let walk = &self.parts.walk;
+        let ready = self.ready.iter().map(|&(cursor, pass)| walk.step_of(cursor, pass));
+        let parked = self.parts.neighbours.waiting().map(|parked| walk.step_of(parked.cursor, parked.pass));
+        ready.chain(parked).fold(walk.next_step(), u64::min)
+    }
+
     /// Ends the link's queue; returns what it has to say.
     ///
     /// # Errors

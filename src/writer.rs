@@ -495,6 +495,7 @@ mod tests {
             shard: 1,
             shards: 1,
             passes: 1,
+            first_step: 0,
             rate_pps: None,
             wait_s: 0.0,
             interface: String::new(),

@@ -168,7 +168,7 @@ fn bench(plan: &Plan, rate: Rate, paths: Paths, neighbours: u16, moods: Vec<Mood
     hops.assign(0, GATEWAY_MAC);
     let net = Arc::new(Mutex::new(Net { moods: moods.into(), answer_after_ns: 300_000, ..Net::default() }));
     let stats = Arc::new(Stats::new(1, 1, 1));
-    let walk = Arc::new(Walk::new(plan.shard.cursors(plan.space.len()), plan.passes));
+    let walk = Arc::new(Walk::new(plan.shard.cursors(plan.space.len()), plan.passes, 0));
     let pace = Arc::new(Pace::new(rate));
     let source = Source { address: SOURCE.into(), mac: SOURCE_MAC };
     let templates: Vec<_> =

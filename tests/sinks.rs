@@ -109,6 +109,7 @@ fn manifest(uuid: &str, status: Status) -> Manifest {
         shard: 1,
         shards: 2,
         passes: 2,
+        first_step: 0,
         rate_pps: Some(1e6),
         wait_s: 10.0,
         interface: "veth0".to_owned(),

@@ -64,6 +64,10 @@ pub struct Args {
     #[arg(long, value_name = "N", help_heading = TARGETS)]
     pub seed: Option<u64>,
 
+    /// Go on where a scan with this --seed was stopped; it says where at its end
+    #[arg(long, value_name = "N", default_value = "0", hide_default_value = true, help_heading = TARGETS)]
+    pub resume_index: u64,
+
     /// Scan part I of N; the parts are disjoint and together complete
     #[arg(long, value_name = "I/N", value_parser = shard, default_value = "1/1", help_heading = TARGETS)]
     pub shard: Shard,

@@ -39,6 +39,12 @@ pub enum BuildError {
 /// [`BuildError::Usage`] for any target, port, exclude or file that cannot be read, and for a plan that is empty or
 /// too large.
 pub fn plan(args: &Args) -> Result<Plan, BuildError> {
+    if args.resume_index != 0 && args.seed.is_none() {
+        return usage(
+            "--resume-index counts in the order of one seed; give the --seed of the scan that was stopped"
+                .into(),
+        );
+    }
     let targets = target_list(args)?;
     let user = excluded(args)?;
     let ports = port_set(args, targets.endpoints.is_empty() || !targets.ranges.is_empty())?;
@@ -75,6 +81,7 @@ pub fn plan(args: &Args) -> Result<Plan, BuildError> {
         seed: args.seed.map_or_else(random_seed, Ok)?,
         shard: args.shard,
         passes: args.passes(),
+        first_step: args.resume_index,
         probes,
         dress: Dress { layout: args.layout, ttl: args.ttl },
         excluded: removed.union(&swept_over),

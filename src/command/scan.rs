@@ -102,7 +102,7 @@ fn report(args: &Args, ended: &Ended) -> Exit {
     }
     let balanced = ended.summary.imbalance().is_none();
     if !args.quiet || !balanced {
-        complain(&scan::ledger(&ended.summary, ended.open, ended.sending_s));
+        complain(&scan::ledger(ended));
     }
     for error in &ended.errors {
         complain(&format!("swath: {error}\n"));

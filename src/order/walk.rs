@@ -38,8 +38,10 @@ pub struct Walk {
     gap_ns: u64,
     /// When the last cursors were handed out.
     last_ns: AtomicU64,
-    /// Steps taken: steps `0..size` are pass 0, `size..2 * size` pass 1, and so on.
-    taken: AtomicU64,
+    /// The next step: steps `0..size` are pass 0, `size..2 * size` pass 1, and so on.
+    next: AtomicU64,
+    /// The step this walk began with: 0, or where a scan that was stopped goes on.
+    first: u64,
     steps: u64,
 }
 
@@ -53,15 +55,33 @@ impl Walk {
     pub fn new(cursors: Range<u64>, passes: u8, gap_ns: u64) -> Walk {
         let size = cursors.end.saturating_sub(cursors.start);
         let steps = size.checked_mul(u64::from(passes)).expect("passes x targets fit 64 bits");
-        let (taken, last_ns) = (AtomicU64::new(0), AtomicU64::new(0));
-        Walk { cursors, gap_ns, last_ns, taken, steps }
+        let (next, last_ns) = (AtomicU64::new(0), AtomicU64::new(0));
+        Walk { cursors, gap_ns, last_ns, next, first: 0, steps }
+    }
+
+    /// The same walk from a later step on; a step beyond the end leaves nothing to do.
+    #[must_use]
+    pub fn from_step(self, step: u64) -> Walk {
+        let first = step.min(self.steps);
+        Walk { first, next: AtomicU64::new(first), ..self }
+    }
+
+    /// The step at which a cursor is handed out in a pass: the inverse of [`Walk::take`].
+    pub fn step_of(&self, cursor: Cursor, pass: u8) -> u64 {
+        let size = self.cursors.end.saturating_sub(self.cursors.start);
+        u64::from(pass) * size + cursor.0.saturating_sub(self.cursors.start)
+    }
+
+    /// The step that is handed out next.
+    pub fn next_step(&self) -> u64 {
+        self.next.load(Ordering::Relaxed)
     }
 
     /// The next at most `most` cursors at `now`. A chunk never spans two passes.
     pub fn take(&self, now_ns: u64, most: u64) -> Take {
         let size = self.cursors.end.saturating_sub(self.cursors.start);
         loop {
-            let step = self.taken.load(Ordering::Relaxed);
+            let step = self.next.load(Ordering::Relaxed);
             if self.steps <= step {
                 return Take::End;
             }
@@ -72,7 +92,7 @@ impl Walk {
             }
             let count = most.min(size - offset);
             let next = step + count;
-            if self.taken.compare_exchange_weak(step, next, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            if self.next.compare_exchange_weak(step, next, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
                 self.last_ns.fetch_max(now_ns, Ordering::Relaxed);
                 let pass = u8::try_from(pass).expect("passes fit a byte");
                 return Take::Chunk(Chunk { first: Cursor(self.cursors.start + offset), count, pass });
@@ -80,19 +100,19 @@ impl Walk {
         }
     }
 
-    /// Probes planned: cursors times passes.
+    /// Probes planned: cursors times passes, from the first step of this walk on.
     pub fn planned(&self) -> u64 {
-        self.steps
+        self.steps - self.first
     }
 
     /// Probes handed out so far.
     pub fn taken(&self) -> u64 {
-        self.taken.load(Ordering::Relaxed)
+        self.next_step() - self.first
     }
 
     /// Whether everything was handed out.
     pub fn is_done(&self) -> bool {
-        self.steps <= self.taken()
+        self.steps <= self.next_step()
     }
 }
 
@@ -140,6 +160,21 @@ mod tests {
     #[test]
     fn an_empty_shard_has_nothing_to_hand_out() {
         assert_eq!(Walk::new(5..5, 3, 9).take(0, 64), Take::End);
+    }
+
+    #[test]
+    fn a_walk_goes_on_at_any_step_with_exactly_what_is_left() {
+        for first in [0, 1, 14, 15, 16, 29, 30, 99] {
+            let walk = Walk::new(10..25, 2, 0).from_step(first);
+            assert_eq!(walk.planned(), 30u64.saturating_sub(first));
+            let mut expected = first;
+            while let Take::Chunk(chunk) = walk.take(0, 4) {
+                assert_eq!(walk.step_of(chunk.first, chunk.pass), expected);
+                expected += chunk.count;
+            }
+            assert_eq!(expected, first.max(30));
+            assert_eq!(walk.taken(), walk.planned());
+        }
     }
 
     #[test]
