@@ -189,6 +189,12 @@ pub enum TemplateKind {
     Tcp,
 }
 
+/// A frame of a batch in memory: so many whole blocks. Bytes behind the frame's own are zero.
+pub type Block = [u8; BLOCK];
+
+/// Bytes of a [`Block`]: a cache line.
+pub const BLOCK: usize = 64;
+
 /// Offset of the network header: templates are Ethernet frames without tags.
 const NETWORK: usize = 14;
 
@@ -256,6 +262,33 @@ impl Template {
         frame.len()
     }
 
+    /// Writes the frames of all [`LANES`] lanes, each to its own `BLOCKS` blocks, as [`Template::stamp`] would, and
+    /// zeroes behind them. Returns whether it did: this is for TCP over IPv4, and for frames that fit the blocks.
+    ///
+    /// What is computed for one lane is computed for all of them at once; then each frame is written in whole words.
+    #[inline(always)]
+    pub fn stamp_all<const BLOCKS: usize>(
+        &self,
+        batch: &Batch,
+        mac: Mac,
+        (words, slots): (&mut Words, &mut [[Block; BLOCKS]; LANES]),
+    ) -> bool {
+        if self.family != Family::V4 || BLOCKS * BLOCK < self.bytes.len() {
+            return false;
+        }
+        let mut constant = [[0; BLOCK]; BLOCKS];
+        let frame = constant.as_flattened_mut();
+        frame[..self.bytes.len()].copy_from_slice(&self.bytes);
+        frame[..6].copy_from_slice(&mac.0);
+        let transport_sum = self.transport_sum + self.stamp_time(batch.time_us, frame);
+        words.fill(batch, &constant[0], (self.network_sum, transport_sum));
+        for (lane, slot) in slots.iter_mut().enumerate() {
+            *slot = constant;
+            words.write(lane, &mut slot[0]);
+        }
+        true
+    }
+
     /// Writes destination, identification and header checksum; returns the sum of the destination's words.
     #[inline]
     fn stamp_v4(&self, batch: &Batch, lane: usize, frame: &mut [u8]) -> u64 {
@@ -280,17 +313,7 @@ impl Template {
             + u64::from(batch.destination_port[lane])
             + u64::from(sequence >> 16)
             + u64::from(sequence & 0xffff);
-        if let Some(offset) = self.timestamp {
-            let time = batch.time_us;
-            frame[offset..offset + 4].copy_from_slice(&time.to_be_bytes());
-            // The option value may start at an odd offset (after a two-byte and a one-byte option), where its
-            // bytes fall into three checksum words.
-            sum += if offset % 2 == 0 {
-                u64::from(time >> 16) + u64::from(time & 0xffff)
-            } else {
-                u64::from(time >> 24) + u64::from((time >> 8) & 0xffff) + (u64::from(time & 0xff) << 8)
-            };
-        }
+        sum += self.stamp_time(batch.time_us, frame);
         let transport = transport_offset(self.family);
         let header: &mut [u8; 20] = (&mut frame[transport..transport + 20]).try_into().expect("20 bytes");
         header[0..2].copy_from_slice(&batch.source_port[lane].to_be_bytes());
@@ -298,6 +321,97 @@ impl Template {
         header[4..8].copy_from_slice(&sequence.to_be_bytes());
         header[16..18].copy_from_slice(&checksum::finish(sum).to_be_bytes());
     }
+
+    /// Writes the timestamp, if the frame has one; returns the sum of its words.
+    #[inline(always)]
+    fn stamp_time(&self, time: u32, frame: &mut [u8]) -> u64 {
+        let Some(offset) = self.timestamp else { return 0 };
+        frame[offset..offset + 4].copy_from_slice(&time.to_be_bytes());
+        // The option value may start at an odd offset (after a two-byte and a one-byte option), where its bytes fall
+        // into three checksum words.
+        if offset % 2 == 0 {
+            u64::from(time >> 16) + u64::from(time & 0xffff)
+        } else {
+            u64::from(time >> 24) + u64::from((time >> 8) & 0xffff) + (u64::from(time & 0xff) << 8)
+        }
+    }
+}
+
+/// The words at bytes 16 to 55 of TCP over IPv4, which hold every field that changes; of all lanes, in the order of
+/// memory. Scratch that lives from batch to batch: to zero it for each would cost more than to fill it.
+#[derive(Debug)]
+pub struct Words {
+    /// Length, identification; time to live, protocol.
+    at_16: [u64; LANES],
+    /// Header checksum, source, upper half of the destination.
+    at_24: [u64; LANES],
+    /// Lower half of the destination, ports, upper half of the sequence number.
+    at_32: [u64; LANES],
+    /// Lower half of the sequence number, acknowledgement, flags.
+    at_40: [u64; LANES],
+    /// Window, checksum, urgent pointer, first option bytes.
+    at_48: [u64; LANES],
+}
+
+impl Default for Words {
+    fn default() -> Words {
+        let zero = [0; LANES];
+        Words { at_16: zero, at_24: zero, at_32: zero, at_40: zero, at_48: zero }
+    }
+}
+
+impl Words {
+    #[inline(always)]
+    fn fill(&mut self, batch: &Batch, constant: &Block, (network_sum, transport_sum): (u64, u64)) {
+        let (network_sum, transport_sum) = (folded(network_sum), folded(transport_sum));
+        let (mut network, mut transport) = ([0; LANES], [0; LANES]);
+        for lane in 0..LANES {
+            let (destination, sequence) = (batch.destination_v4[lane], batch.sequence[lane]);
+            let destination_sum = (destination >> 16) + (destination & 0xffff);
+            let ports = u32::from(batch.source_port[lane]) + u32::from(batch.destination_port[lane]);
+            let sequence_sum = (sequence >> 16) + (sequence & 0xffff);
+            network[lane] =
+                !folded_once(network_sum + destination_sum + u32::from(batch.identification[lane]));
+            transport[lane] = !folded_once(transport_sum + destination_sum + ports + sequence_sum);
+        }
+        let constant = |at: usize| u64::from_be_bytes(constant[at..at + 8].try_into().expect("eight bytes"));
+        let (at_16, at_24, at_40, at_48) = (constant(16), constant(24), constant(40), constant(48));
+        for lane in 0..LANES {
+            let (destination, sequence) =
+                (u64::from(batch.destination_v4[lane]), u64::from(batch.sequence[lane]));
+            let (source_port, port) =
+                (u64::from(batch.source_port[lane]), u64::from(batch.destination_port[lane]));
+            let (network, transport) =
+                (u64::from(network[lane] & 0xffff), u64::from(transport[lane] & 0xffff));
+            self.at_16[lane] = (at_16 | u64::from(batch.identification[lane]) << 32).to_be();
+            self.at_24[lane] = (at_24 | network << 48 | destination >> 16).to_be();
+            self.at_32[lane] = (destination << 48 | source_port << 32 | port << 16 | sequence >> 16).to_be();
+            self.at_40[lane] = (at_40 | sequence << 48).to_be();
+            self.at_48[lane] = (at_48 | transport << 32).to_be();
+        }
+    }
+
+    #[inline(always)]
+    fn write(&self, lane: usize, block: &mut Block) {
+        block[16..24].copy_from_slice(&self.at_16[lane].to_ne_bytes());
+        block[24..32].copy_from_slice(&self.at_24[lane].to_ne_bytes());
+        block[32..40].copy_from_slice(&self.at_32[lane].to_ne_bytes());
+        block[40..48].copy_from_slice(&self.at_40[lane].to_ne_bytes());
+        block[48..56].copy_from_slice(&self.at_48[lane].to_ne_bytes());
+    }
+}
+
+/// A sum with its carries added in, below 2^16.
+fn folded(sum: u64) -> u32 {
+    u32::from(!checksum::finish(sum))
+}
+
+/// The lowest 16 bits are those of the sum of a few 16-bit words with its carries added in; what is above is to be
+/// cut off.
+#[inline(always)]
+fn folded_once(sum: u32) -> u32 {
+    let sum = (sum & 0xffff) + (sum >> 16);
+    sum + (sum >> 16)
 }
 
 /// Writes the destination; returns the sum of its words.

@@ -59,28 +59,24 @@ impl CookieKey {
         ports: &[u16; LANES],
         protocols: &[u8; LANES],
     ) -> [u64; LANES] {
-        let mut v0 = [self.low ^ 0x736f_6d65_7073_6575; LANES];
-        let mut v1 = [self.high ^ 0x646f_7261_6e64_6f6d; LANES];
-        let mut v2 = [self.low ^ 0x6c79_6765_6e65_7261; LANES];
-        let mut v3 = [self.high ^ 0x7465_6462_7974_6573; LANES];
+        let (v0, v1) = (self.low ^ 0x736f_6d65_7073_6575, self.high ^ 0x646f_7261_6e64_6f6d);
+        let (v2, v3) = (self.low ^ 0x6c79_6765_6e65_7261, self.high ^ 0x7465_6462_7974_6573);
+        let mut hashes = [0; LANES];
         for lane in 0..LANES {
             // Seven bytes in network order, read as a little-endian word, and the length in the top byte.
-            let block = u64::from(addresses[lane].swap_bytes())
-                | u64::from(ports[lane].swap_bytes()) << 32
-                | u64::from(protocols[lane]) << 48
-                | 7 << 56;
-            let mut state = State { v0: v0[lane], v1: v1[lane], v2: v2[lane], v3: v3[lane] ^ block };
+            let block = u64::from(addresses[lane]) << 32
+                | u64::from(ports[lane]) << 16
+                | u64::from(protocols[lane]) << 8
+                | 7;
+            let block = block.swap_bytes();
+            let mut state = State { v0, v1, v2, v3: v3 ^ block };
             state.round();
             state.v0 ^= block;
             state.v2 ^= 0xff;
             state.round();
             state.round();
             state.round();
-            (v0[lane], v1[lane], v2[lane], v3[lane]) = (state.v0, state.v1, state.v2, state.v3);
-        }
-        let mut hashes = [0; LANES];
-        for lane in 0..LANES {
-            hashes[lane] = v0[lane] ^ v1[lane] ^ v2[lane] ^ v3[lane];
+            hashes[lane] = state.v0 ^ state.v1 ^ state.v2 ^ state.v3;
         }
         hashes
     }
@@ -117,16 +113,19 @@ impl State {
 
 impl Cookie {
     /// The 32 bits a sequence number carries.
+    #[inline(always)]
     pub fn sequence(self) -> u32 {
         (self.0 & 0xffff_ffff) as u32
     }
 
     /// The 16 bits that, with the pass, choose the source port.
+    #[inline(always)]
     pub fn port_bits(self) -> u16 {
         ((self.0 >> 32) & 0xffff) as u16
     }
 
     /// The 16 bits the IPv4 identification carries: random to everybody else, checkable in an ICMP quote.
+    #[inline(always)]
     pub fn identification(self) -> u16 {
         (self.0 >> 48) as u16
     }
@@ -177,7 +176,7 @@ impl SourcePorts {
     }
 
     /// The source port of a probe: each pass is its own four-tuple.
-    #[inline]
+    #[inline(always)]
     pub fn port(self, cookie: Cookie, pass: u8) -> u16 {
         self.first + (cookie.port_bits().wrapping_add(u16::from(pass)) & self.mask)
     }

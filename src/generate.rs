@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crate::batch::{Batch, Family, LANES, Template};
 use crate::cookie::{Cookie, CookieKey, SourcePorts};
 use crate::order::{Chunk, Order};
+use crate::sys::simd::Simd;
 use crate::target::{Cursor, Lanes, Port, Protocol, Space, Target};
 
 /// Makes probes of cursors.
@@ -22,7 +23,9 @@ pub struct Generator {
     ports: SourcePorts,
     /// For each protocol number, the template for IPv4 and for IPv6.
     templates: Box<[[u8; 2]; 256]>,
-    v4_only: bool,
+    /// The template of every lane, where all targets are of IPv4 and of one protocol.
+    only_template: Option<u8>,
+    simd: Simd,
 }
 
 impl Generator {
@@ -43,40 +46,67 @@ impl Generator {
             let family = usize::from(template.family() == Family::V6);
             table[usize::from(protocol.0)][family] = u8::try_from(index).expect("fewer than 256 templates");
         }
-        let v4_only = !space.blocks().any(|block| block.is_v6);
-        Generator { order, space, key, ports, templates: table, v4_only }
+        let mut used = space.blocks().flat_map(|block| {
+            let templates = &table;
+            block.ports.iter().map(move |port| (block.is_v6, templates[usize::from(port.protocol.0)][0]))
+        });
+        let first = used.next().filter(|(is_v6, _)| !is_v6);
+        let only_template =
+            first.filter(|first| used.all(|other| other == *first)).map(|(_, template)| template);
+        drop(used);
+        Generator { order, space, key, ports, templates: table, only_template, simd: Simd::best() }
+    }
+
+    /// The same generator on other vector instructions: it makes the same probes.
+    #[must_use]
+    pub fn on(self, simd: Simd) -> Generator {
+        Generator { simd, ..self }
     }
 
     /// Fills a batch with consecutive cursors of one pass; at most [`LANES`] of them.
-    #[inline]
+    ///
+    /// # Panics
+    /// When the chunk is empty or leaves the order.
     pub fn fill(&self, chunk: Chunk, batch: &mut Batch) {
         let count = usize::try_from(chunk.count).map_or(LANES, |count| count.min(LANES));
-        let mut numbers = [0; LANES];
-        self.order.fill(chunk.first, &mut numbers[..count]);
-        for (lane, cursor) in batch.cursor[..count].iter_mut().enumerate() {
-            *cursor = Cursor(chunk.first.0 + lane as u64);
-        }
-        batch.pass[..count].fill(chunk.pass);
         batch.resize(count);
-        self.probes(&numbers[..count], batch);
+        self.simd.run(
+            #[inline(always)]
+            || {
+                let mut numbers = [0; LANES];
+                self.order.fill(chunk.first, count, &mut numbers);
+                for (lane, cursor) in batch.cursor.iter_mut().enumerate() {
+                    *cursor = Cursor(chunk.first.0 + lane as u64);
+                }
+                batch.pass = [chunk.pass; LANES];
+                self.probes(&numbers, batch);
+            },
+        );
     }
 
     /// Fills a batch with scattered cursors, each with its pass; at most [`LANES`] of them.
+    ///
+    /// # Panics
+    /// When there is no cursor, or one is outside of the order.
     pub fn fill_scattered(&self, cursors: &[(Cursor, u8)], batch: &mut Batch) {
         let count = cursors.len().min(LANES);
-        let mut numbers = [0; LANES];
+        let mut numbers = [self.order.target(cursors[0].0); LANES];
         for (lane, &(cursor, pass)) in cursors[..count].iter().enumerate() {
             numbers[lane] = self.order.target(cursor);
             batch.cursor[lane] = cursor;
             batch.pass[lane] = pass;
         }
         batch.resize(count);
-        self.probes(&numbers[..count], batch);
+        self.simd.run(
+            #[inline(always)]
+            || self.probes(&numbers, batch),
+        );
     }
 
-    /// Target numbers to addresses, ports and cookies.
-    #[inline]
-    fn probes(&self, numbers: &[u64], batch: &mut Batch) {
+    /// Target numbers to addresses, ports and cookies. Every lane holds a number, whatever the length of the batch:
+    /// the loops are then of constant length.
+    #[inline(always)]
+    fn probes(&self, numbers: &[u64; LANES], batch: &mut Batch) {
         let (mut protocol, mut is_v6) = ([0; LANES], [false; LANES]);
         let mut lanes = Lanes {
             v4: &mut batch.destination_v4,
@@ -87,11 +117,13 @@ impl Generator {
         };
         self.space.select_batch(numbers, &mut lanes);
         let mut hashes = self.key.cookies_v4(&batch.destination_v4, &batch.destination_port, &protocol);
-        for lane in 0..LANES {
-            batch.template[lane] = self.templates[usize::from(protocol[lane])][0];
-        }
-        if !self.v4_only {
-            self.other_family(numbers.len(), (&protocol, &is_v6), &mut hashes, batch);
+        if let Some(template) = self.only_template {
+            batch.template = [template; LANES];
+        } else {
+            for lane in 0..LANES {
+                batch.template[lane] = self.templates[usize::from(protocol[lane])][0];
+            }
+            self.other_family(batch.len(), (&protocol, &is_v6), &mut hashes, batch);
         }
         for lane in 0..LANES {
             let cookie = Cookie(hashes[lane]);

@@ -245,8 +245,8 @@ impl Tx {
         let outcome = self.parts.queue.submit(&self.batch);
         let lanes = outcome.as_ref().map_or(0, |accepted| accepted.lanes);
         let refused = self.batch.lanes() & !lanes;
-        for lane in 0..self.batch.len() {
-            if refused & (1 << lane) != 0 {
+        if refused != 0 {
+            for lane in (0..self.batch.len()).filter(|lane| refused & (1 << lane) != 0) {
                 self.ready.push((self.batch.cursor[lane], self.batch.pass[lane]));
             }
         }

@@ -3,34 +3,44 @@
 
 use std::sync::Arc;
 
-use crate::batch::{Batch, LANES, NextHops, Template};
+use crate::batch::{BLOCK, Batch, Block, LANES, NextHops, Template, Words};
 use crate::gate::Gate;
+use crate::link::digest::Digest;
 use crate::link::{LinkError, LinkSpec};
+use crate::sys::simd::Simd;
 
 /// One slot per lane, and the frames in them.
 pub(super) struct Stamper {
     templates: Arc<[Template]>,
     hops: NextHops,
     gate: Arc<Gate>,
-    slots: Box<[u8]>,
-    stride: usize,
+    /// `blocks_per_slot` for each lane.
+    slots: Box<[Block]>,
+    blocks_per_slot: usize,
+    words: Box<Words>,
     lengths: [usize; LANES],
+    /// The length of all frames, where they were stamped together: then zeroes follow each in its slot.
+    equal_length: Option<usize>,
     count: usize,
+    simd: Simd,
 }
 
 impl Stamper {
     /// Slots for the templates of `spec`, each a whole number of cache lines.
     pub(super) fn new(spec: &LinkSpec) -> Stamper {
         let longest = spec.templates.iter().map(Template::frame_length).max().unwrap_or(0);
-        let stride = longest.next_multiple_of(CACHE_LINE).max(CACHE_LINE);
+        let blocks_per_slot = longest.div_ceil(BLOCK).max(1);
         Stamper {
             templates: Arc::clone(&spec.templates),
             hops: spec.hops.clone(),
             gate: Arc::clone(&spec.gate),
-            slots: vec![0; stride * LANES].into_boxed_slice(),
-            stride,
+            slots: vec![[0; BLOCK]; blocks_per_slot * LANES].into_boxed_slice(),
+            blocks_per_slot,
+            words: Box::default(),
             lengths: [0; LANES],
+            equal_length: None,
             count: 0,
+            simd: Simd::best(),
         }
     }
 
@@ -43,7 +53,56 @@ impl Stamper {
     /// When a lane names a template the link was not opened with.
     pub(super) fn stamp(&mut self, batch: &Batch) -> Result<(), LinkError> {
         self.count = 0;
-        for (lane, slot) in self.slots.chunks_exact_mut(self.stride).enumerate().take(batch.len()) {
+        self.equal_length = None;
+        let simd = self.simd;
+        let done = match self.blocks_per_slot {
+            1 => simd.run(
+                #[inline(always)]
+                || self.stamp_together::<1>(batch),
+            )?,
+            2 => simd.run(
+                #[inline(always)]
+                || self.stamp_together::<2>(batch),
+            )?,
+            _ => false,
+        };
+        if !done {
+            self.stamp_one_by_one(batch)?;
+        }
+        self.count = batch.len();
+        Ok(())
+    }
+
+    /// Finishes the frames of a batch whose lanes have one template and one next hop; returns whether it has.
+    #[inline(always)]
+    fn stamp_together<const BLOCKS: usize>(&mut self, batch: &Batch) -> Result<bool, LinkError> {
+        let (template, hop) = (batch.template[0], batch.hop[0]);
+        let templates =
+            batch.template[..batch.len()].iter().fold(0, |differ, other| differ | (other ^ template));
+        let hops = batch.hop[..batch.len()].iter().fold(0, |differ, other| differ | (other ^ hop));
+        let Ok(slots): Result<&mut [[Block; BLOCKS]; LANES], _> = self.slots.as_chunks_mut().0.try_into()
+        else {
+            return Ok(false);
+        };
+        if templates != 0 || hops != 0 || batch.is_empty() {
+            return Ok(false);
+        }
+        let template = &self.templates[usize::from(template)];
+        if !template.stamp_all(batch, self.hops.mac(hop), (&mut *self.words, slots)) {
+            return Ok(false);
+        }
+        self.lengths = [template.frame_length(); LANES];
+        self.equal_length = Some(template.frame_length());
+        match self.gate.first_blocked(&slots[..batch.len()]) {
+            Some(address) => Err(LinkError::Excluded { address }),
+            None => Ok(true),
+        }
+    }
+
+    /// Finishes the frames of any batch.
+    fn stamp_one_by_one(&mut self, batch: &Batch) -> Result<(), LinkError> {
+        for (lane, slot) in self.slots.chunks_exact_mut(self.blocks_per_slot).enumerate().take(batch.len()) {
+            let slot = slot.as_flattened_mut();
             let template = &self.templates[usize::from(batch.template[lane])];
             let length = template.stamp(batch, lane, self.hops.mac(batch.hop[lane]), slot);
             self.lengths[lane] = length;
@@ -51,7 +110,6 @@ impl Stamper {
                 return Err(LinkError::Excluded { address });
             }
         }
-        self.count = batch.len();
         Ok(())
     }
 
@@ -68,12 +126,27 @@ impl Stamper {
 
     /// The finished frames in lane order.
     pub(super) fn frames(&self) -> impl Iterator<Item = &[u8]> {
-        let slots = self.slots.chunks_exact(self.stride).take(self.count);
-        slots.zip(&self.lengths).map(|(slot, &length)| &slot[..length])
+        let slots = self.slots.chunks_exact(self.blocks_per_slot).take(self.count);
+        slots.zip(&self.lengths).map(|(slot, &length)| &slot.as_flattened()[..length])
+    }
+
+    /// Adds the finished frames to a digest.
+    pub(super) fn feed(&self, digest: &mut Digest) {
+        match self.equal_length {
+            Some(length) => self.simd.run(
+                #[inline(always)]
+                || {
+                    digest.add_padded(
+                        &self.slots[..self.count * self.blocks_per_slot],
+                        self.blocks_per_slot,
+                        length,
+                    );
+                },
+            ),
+            None => self.frames().for_each(|frame| digest.add(frame)),
+        }
     }
 }
-
-const CACHE_LINE: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -83,7 +156,7 @@ mod tests {
     #[test]
     fn templates_of_different_lengths_share_slots_of_whole_cache_lines() {
         let mut stamper = Stamper::new(&sample::spec());
-        assert_eq!(stamper.stride, 128);
+        assert_eq!(stamper.blocks_per_slot, 2);
         let mut batch = sample::batch(0, 3);
         batch.template[1] = 1;
         batch.destination_v6[1] = 0x2001_0db8 << 96 | 5;

@@ -15,6 +15,7 @@ pub mod namespace;
 pub mod netlink;
 pub mod ring;
 pub mod rtnetlink;
+pub mod simd;
 pub mod socket;
 
 use std::io;

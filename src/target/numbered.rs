@@ -75,6 +75,7 @@ pub(super) struct Numbered<T: AddressBits> {
     /// one needs both, and among a million ranges each costs a cache miss.
     ranges: Box<[(T::Number, T)]>,
     finder: Finder,
+    leaps: Leaps,
 }
 
 impl<T: AddressBits> Numbered<T> {
@@ -87,7 +88,8 @@ impl<T: AddressBits> Numbered<T> {
             total += last.since(first) + 1;
         }
         let finder = Finder::new(ranges.len(), total, |index| ranges[index].0.into());
-        Numbered { total, ranges: ranges.into_boxed_slice(), finder }
+        let leaps = Leaps::default();
+        Numbered { total, ranges: ranges.into_boxed_slice(), finder, leaps }
     }
 
     /// How many addresses there are.
@@ -128,3 +130,93 @@ impl<T: AddressBits> Numbered<T> {
         (self.ranges[range].0.into(), end)
     }
 }
+
+impl Numbered<u32> {
+    /// The addresses of many numbers below the total: as [`Numbered::address`], in loops without branches.
+    #[inline(always)]
+    pub(super) fn addresses(&self, numbers: &[u64], addresses: &mut [u32]) {
+        if let [(_, first)] = *self.ranges {
+            for (address, &number) in addresses.iter_mut().zip(numbers) {
+                *address = first.plus(number);
+            }
+        } else if self.leaps.buckets.is_empty() {
+            for (address, &number) in addresses.iter_mut().zip(numbers) {
+                *address = self.address(number);
+            }
+        } else {
+            for (address, &number) in addresses.iter_mut().zip(numbers) {
+                *address = self.leaps.address(number).unwrap_or_else(|| self.searched(number));
+            }
+        }
+    }
+
+    /// As [`Numbered::address`], out of the way of the loop that rarely needs it.
+    #[cold]
+    #[inline(never)]
+    fn searched(&self, number: u64) -> u32 {
+        self.address(number)
+    }
+
+    /// With the table that [`Numbered::addresses`] uses where ranges are few.
+    pub(super) fn with_leaps(mut self) -> Numbered<u32> {
+        if (2..=LEAP_RANGES_MAX).contains(&self.ranges.len()) {
+            self.leaps = Leaps::new(&self.ranges, self.total);
+        }
+        self
+    }
+}
+
+/// How far each number is from its address, by bucket of numbers: for few ranges, a look-up without search
+/// and without a branch that depends on the number.
+#[derive(Debug, Clone, Default)]
+struct Leaps {
+    shift: u32,
+    buckets: Box<[Leap]>,
+}
+
+/// The numbers of one bucket.
+#[derive(Debug, Clone, Copy)]
+struct Leap {
+    /// The number at which the next range begins.
+    next: u32,
+    /// What to add, modulo 2^32, to the numbers before that.
+    here: u32,
+    /// What to add to the numbers from there on.
+    there: u32,
+    /// 1 when more than one range begins in the bucket: then the numbers must be looked up otherwise.
+    crowded: u32,
+}
+
+impl Leaps {
+    /// The table of ranges, each the number of its first address and that address, with fewer than 2^32 addresses.
+    fn new(ranges: &[(u32, u32)], total: u64) -> Leaps {
+        let bits = u64::BITS - (total - 1).leading_zeros();
+        let shift =
+            bits.saturating_sub((ranges.len() * LEAPS_PER_RANGE).next_power_of_two().trailing_zeros());
+        let buckets = ((total - 1) >> shift) + 1;
+        let leap = |range: usize| ranges[range].1.wrapping_sub(ranges[range].0);
+        let buckets = (0..buckets).map(|bucket| {
+            let (first, end) = (bucket << shift, (bucket + 1) << shift);
+            let after = ranges.partition_point(|&(start, _)| u64::from(start) <= first);
+            let next = ranges.get(after).map_or(u32::MAX, |&(start, _)| start);
+            let crowded = ranges.get(after + 1).is_some_and(|&(start, _)| u64::from(start) < end);
+            let there = leap(after.min(ranges.len() - 1));
+            Leap { next, here: leap(after - 1), there, crowded: u32::from(crowded) }
+        });
+        Leaps { shift, buckets: buckets.collect() }
+    }
+
+    /// The address with a number; none when its bucket is crowded.
+    #[inline(always)]
+    fn address(&self, number: u64) -> Option<u32> {
+        let leap = &self.buckets[usize::try_from(number >> self.shift).unwrap_or(usize::MAX)];
+        let number = u32::number(number);
+        let address = number.wrapping_add(if number < leap.next { leap.here } else { leap.there });
+        (leap.crowded == 0).then_some(address)
+    }
+}
+
+/// Ranges up to which the table of leaps is made: at most 1 MiB of it.
+const LEAP_RANGES_MAX: usize = 1 << 12;
+/// Buckets per range: what share of them is crowded at most.
+const LEAPS_PER_RANGE: usize = 16;
