@@ -186,6 +186,9 @@ impl Tx {
     fn fill_batch(&mut self, now_ns: u64, most: u64) -> Option<u64> {
         self.batch.resize(0);
         self.batch.time_us = low_32((now_ns + self.parts.epoch_offset_ns) / 1000);
+        if most == 0 {
+            return None;
+        }
         if !self.ready.is_empty() {
             let most = usize::try_from(most).map_or(LANES, |most| most.min(LANES));
             let count = self.ready.len().min(most);
