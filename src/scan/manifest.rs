@@ -75,8 +75,13 @@ pub(super) fn summary(stats: &Stats, walk: &Walk, sending_ns: u64) -> Summary {
 /// The closing ledger, for people: each line is an equation that holds, or says that it does not.
 pub fn ledger(summary: &Summary, open: u64, sending_s: f64) -> String {
     let count = |number: u64| grouped(number.into());
+    // They take part of the rate, and their answers are among the frames that are not ours.
+    let questions = match summary.housekeeping {
+        0 => String::new(),
+        questions => format!(" and {} questions to neighbours", count(questions)),
+    };
     let mut text = format!(
-        "sent {} probes in {}, {}pps; found {} open\n",
+        "sent {} probes in {}, {}pps{questions}; found {} open\n",
         count(summary.sent),
         duration(sending_s),
         scaled(summary.reached_pps as f64),
@@ -157,5 +162,7 @@ mod tests {
         assert!(ledger(&summary, 0, 1.0).contains("DOES NOT BALANCE: planned 2"));
         let summary = Summary { planned: 1, sent: 1, ..Summary::default() };
         assert!(ledger(&summary, 0, 1.0).contains("the ledger balances"));
+        let summary = Summary { housekeeping: 3, ..summary };
+        assert!(ledger(&summary, 0, 1.0).contains("pps and 3 questions to neighbours; found 0 open"));
     }
 }
