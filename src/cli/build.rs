@@ -107,6 +107,16 @@ pub fn setup(
     }
 }
 
+/// What can be said about the set-up without asking this host.
+///
+/// # Errors
+/// [`BuildError::Usage`] for a link that does not exist and for source ports that cannot be used.
+pub fn check(args: &Args) -> Result<(), BuildError> {
+    backend(&args.link)?;
+    source_ports(args, DEFAULT_PORTS)?;
+    Ok(())
+}
+
 fn usage<T>(text: String) -> Result<T, BuildError> {
     Err(BuildError::Usage(text))
 }
