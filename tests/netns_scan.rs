@@ -520,6 +520,52 @@ fn netns_frames_lost_on_the_way_are_missing_and_nothing_else_is() {
     }
 }
 
+/// Sends, for three seconds, whatever an enemy might: noise, cut and contradictory headers, forged SYN-ACKs, RSTs and
+/// ICMP errors, answers to questions nobody asked.
+const ENEMY: &str = r#"
+import os, random, socket, struct, time
+random.seed(1)
+wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+wire.bind(("far0", 0))
+near = bytes.fromhex("0200c0000201") + bytes.fromhex("0200c0000202")
+def ip(protocol, payload, source=None):
+    source = source or bytes([198, 18, random.randrange(4), random.randrange(256)])
+    head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(payload), 1, 0, 64, protocol, 0, source, bytes([192, 0, 2, 1]))
+    total = sum(struct.unpack("!10H", head))
+    while total >> 16: total = (total & 0xffff) + (total >> 16)
+    return near + b"\x08\x00" + head[:10] + struct.pack("!H", total ^ 0xffff) + head[12:] + payload
+def tcp():
+    flags = random.choice([0x12, 0x14, 0x04, 0x02, 0x10, random.randrange(256)])
+    return struct.pack("!HHIIBBHHH", random.choice([22, 80, 443]), random.randrange(16384, 32768), random.getrandbits(32),
+        random.getrandbits(32), random.choice([0x50, 0x60, 0xf0, 0x40]), flags, 1024, 0, 0) + os.urandom(random.randrange(8))
+def icmp():
+    return bytes([random.choice([3, 3, 11, 12]), random.randrange(16)]) + bytes(6) + ip(6, tcp())[14:][:random.randrange(60)]
+def arp():
+    return near + b"\x08\x06\x00\x01\x08\x00\x06\x04\x00\x02" + os.urandom(6) + bytes([203, 0, 113, random.randrange(256)]) + os.urandom(10)
+kinds = [lambda: ip(6, tcp()), lambda: ip(1, icmp()), arp, lambda: near + os.urandom(random.randrange(2, 90)),
+    lambda: ip(6, tcp())[:random.randrange(15, 60)], lambda: near + b"\x08\x00" + os.urandom(random.randrange(60))]
+end = time.monotonic() + 3
+while time.monotonic() < end:
+    for _ in range(20): wire.send(random.choice(kinds)())
+    time.sleep(0.001)
+"#;
+
+#[test]
+fn netns_hostile_frames_are_counted_and_change_nothing() {
+    let Some(lab) = Lab::up() else { return };
+    let mut enemy = lab.command(&["far", "python3", "-c", ENEMY]).spawn().expect("python3 runs");
+    sleep(Duration::from_millis(300));
+    let ran =
+        lab.scan("198.18.0.0/22 -p22,80,443 --rate 8k --wait 0.5 --show all -o a.ndjson").exits(0).balances();
+    assert!(enemy.wait().expect("it ends").success());
+    let truth = lab.truth(block([198, 18, 0, 0], 1024));
+    assert_eq!(from_ndjson(&lab.read("a.ndjson")), truth);
+    assert_eq!(ran.sink("a.ndjson"), [3072, 0, 0], "no forged verdict");
+    for reason in ["malformed", "bad-cookie", "unmatched-icmp"] {
+        assert!(ran.err.contains(reason), "no {reason} in {}", ran.err);
+    }
+}
+
 // --- What goes wrong --------------------------------------------------------------------------------------------------
 
 /// A scan of 65,536 targets at 4 kpps, interrupted by signals a second after it began.

@@ -80,8 +80,13 @@ pub(super) fn summary(stats: &Stats, walk: &Walk, sending_ns: u64) -> Summary {
 pub fn ledger(ended: &Ended) -> String {
     let Ended { summary, open, sending_s, seed, .. } = ended;
     let count = |number: u64| grouped(number.into());
+    // They take part of the rate, and their answers are among the frames that are not ours.
+    let questions = match summary.housekeeping {
+        0 => String::new(),
+        questions => format!(" and {} questions to neighbours", count(questions)),
+    };
     let mut text = format!(
-        "sent {} probes in {}, {}pps; found {} open\n",
+        "sent {} probes in {}, {}pps{questions}; found {} open\n",
         count(summary.sent),
         duration(*sending_s),
         scaled(summary.reached_pps as f64),
@@ -184,6 +189,8 @@ mod tests {
         assert!(text.contains("DOES NOT BALANCE: planned 2"));
         let text = ledger(&ended(Summary { planned: 1, sent: 1, ..Summary::default() }));
         assert!(text.contains("the ledger balances") && !text.contains("to go on"));
+        let text = ledger(&ended(Summary { planned: 1, sent: 1, housekeeping: 3, ..Summary::default() }));
+        assert!(text.contains("pps and 3 questions to neighbours; found 0 open"));
     }
 
     #[test]
