@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::batch::{Batch, Family, LANES, Template};
-use crate::cookie::{Cookie, CookieKey, SourcePorts};
+use crate::cookie::{CookieKey, CookieLanes, SourcePorts};
 use crate::order::{Chunk, Order};
 use crate::sys::simd::Simd;
 use crate::target::{Cursor, Lanes, Port, Protocol, Space, Target};
@@ -116,20 +116,25 @@ impl Generator {
             is_v6: &mut is_v6,
         };
         self.space.select_batch(numbers, &mut lanes);
-        let mut hashes = self.key.cookies_v4(&batch.destination_v4, &batch.destination_port, &protocol);
+        let mut cookies = CookieLanes::default();
+        self.key.cookies_v4(&batch.destination_v4, &batch.destination_port, &protocol, &mut cookies);
         if let Some(template) = self.only_template {
             batch.template = [template; LANES];
         } else {
             for lane in 0..LANES {
                 batch.template[lane] = self.templates[usize::from(protocol[lane])][0];
             }
-            self.other_family(batch.len(), (&protocol, &is_v6), &mut hashes, batch);
+            self.other_family(batch.len(), (&protocol, &is_v6), &mut cookies, batch);
+        }
+        // A loop for each field: in one loop, the widest type would decide how many lanes a vector holds.
+        for lane in 0..LANES {
+            batch.sequence[lane] = cookies.at(lane).sequence();
         }
         for lane in 0..LANES {
-            let cookie = Cookie(hashes[lane]);
-            batch.sequence[lane] = cookie.sequence();
-            batch.source_port[lane] = self.ports.port(cookie, batch.pass[lane]);
-            batch.identification[lane] = cookie.identification();
+            batch.source_port[lane] = self.ports.port(cookies.at(lane), batch.pass[lane]);
+        }
+        for lane in 0..LANES {
+            batch.identification[lane] = cookies.at(lane).identification();
         }
     }
 
@@ -138,14 +143,14 @@ impl Generator {
         &self,
         count: usize,
         (protocol, is_v6): (&[u8; LANES], &[bool; LANES]),
-        hashes: &mut [u64; LANES],
+        cookies: &mut CookieLanes,
         batch: &mut Batch,
     ) {
         for lane in (0..count).filter(|&lane| is_v6[lane]) {
             let port = Port { protocol: Protocol(protocol[lane]), number: batch.destination_port[lane] };
             let address = IpAddr::from(batch.destination_v6[lane].to_be_bytes());
             batch.template[lane] = self.templates[usize::from(protocol[lane])][1];
-            hashes[lane] = self.key.cookie(&Target { address, port }).0;
+            cookies.assign(lane, self.key.cookie(&Target { address, port }));
         }
     }
 }

@@ -303,6 +303,7 @@ fn feed_ranges<T: AddressBits>(numbered: &Numbered<T>, sink: &mut impl FnMut(&[u
 
 impl Lanes<'_> {
     /// The first `count` lanes.
+    #[inline(always)]
     fn first(&mut self, count: usize) -> Lanes<'_> {
         Lanes {
             v4: &mut self.v4[..count],
