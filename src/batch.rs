@@ -383,8 +383,10 @@ impl Words {
             ];
         }
         for lane in 0..LANES {
-            let (destination, sequence) = (u64::from(batch.destination_v4[lane]), u64::from(batch.sequence[lane]));
-            let ports = u64::from(batch.source_port[lane]) << 32 | u64::from(batch.destination_port[lane]) << 16;
+            let (destination, sequence) =
+                (u64::from(batch.destination_v4[lane]), u64::from(batch.sequence[lane]));
+            let ports =
+                u64::from(batch.source_port[lane]) << 32 | u64::from(batch.destination_port[lane]) << 16;
             let checksum = complement(self.transport_sum[lane]);
             self.back[lane] = [
                 // Lower half of the destination, ports, upper half of the sequence number.

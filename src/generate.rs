@@ -154,3 +154,72 @@ impl Generator {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::target::{AddressSet, Endpoints, PortSet, TargetList, parse_list, parse_ports};
+
+    /// A generator over targets and ports, for each level of vector instructions.
+    fn generators(targets: &str, ports: &str, seed: u64) -> Vec<Generator> {
+        let mut list = TargetList::default();
+        parse_list(targets, &mut list).expect(targets);
+        let ports: PortSet = parse_ports(ports).expect(ports);
+        let space = Space::new(&list.ranges.into_set(), &ports, Endpoints::default(), &AddressSet::default());
+        let space = Arc::new(space.expect("a space"));
+        let secrets = (CookieKey::new([7; 16]), SourcePorts::new(16384, 16384).expect("ports"));
+        let generator = Generator::new(Order::new(space.len(), seed), space, secrets, &[]);
+        Simd::levels().into_iter().map(|simd| generator.clone().on(simd)).collect()
+    }
+
+    /// Checks a lane against the stages one by one: order, space, cookie.
+    fn lane_is_right(generator: &Generator, batch: &Batch, lane: usize) {
+        let target = generator.space.select(generator.order.target(batch.cursor[lane]));
+        match target.address {
+            IpAddr::V4(address) => assert_eq!(batch.destination_v4[lane], u32::from(address)),
+            IpAddr::V6(address) => assert_eq!(batch.destination_v6[lane], u128::from(address)),
+        }
+        let cookie = generator.key.cookie(&target);
+        assert_eq!(batch.destination_port[lane], target.port.number);
+        assert_eq!(batch.sequence[lane], cookie.sequence());
+        assert_eq!(batch.source_port[lane], generator.ports.port(cookie, batch.pass[lane]));
+        assert_eq!(batch.identification[lane], cookie.identification());
+    }
+
+    proptest! {
+        #[test]
+        fn every_level_makes_the_probes_that_the_stages_make_one_by_one(
+            (targets, ports) in prop::sample::select(vec![
+                ("198.18.0.0/15", "80"),
+                ("0.0.0.0/0", "1-65535"),
+                ("192.0.2.7", "1-65535"),
+                ("10.0.0.0/9,10.129.0.0-10.200.0.6,172.16.0.0/12", "22,80,443"),
+                ("198.18.0.0/29,2001:db8::/120", "80-90"),
+                ("2001:db8::/66", "80"),
+            ]),
+            (seed, place, count, pass) in (any::<u64>(), any::<u64>(), 1..=64u64, 0u8..3),
+        ) {
+            for generator in generators(targets, ports, seed) {
+                let count = count.min(generator.order.len());
+                let first = place % (generator.order.len() - count + 1);
+                let mut batch = Batch::empty();
+                generator.fill(Chunk { first: Cursor(first), count, pass }, &mut batch);
+                prop_assert_eq!(batch.len() as u64, count);
+                for lane in 0..batch.len() {
+                    prop_assert_eq!((batch.cursor[lane], batch.pass[lane]), (Cursor(first + lane as u64), pass));
+                    lane_is_right(&generator, &batch, lane);
+                }
+                let scattered: Vec<(Cursor, u8)> = (0..count)
+                    .map(|lane| (Cursor(place.wrapping_mul(lane + 1) % generator.order.len()), pass))
+                    .collect();
+                generator.fill_scattered(&scattered, &mut batch);
+                for (lane, &probe) in scattered.iter().enumerate() {
+                    prop_assert_eq!((batch.cursor[lane], batch.pass[lane]), probe);
+                    lane_is_right(&generator, &batch, lane);
+                }
+            }
+        }
+    }
+}

@@ -173,8 +173,10 @@ impl LaneDivisor {
     /// For dividends below `total`, a multiple of the divisor.
     fn new(divisor: u64, total: u64) -> LaneDivisor {
         let shift = 32u32.saturating_sub((total - 1).leading_zeros());
-        let scale = (31 + divisor.ilog2() + u32::from(!divisor.is_power_of_two())).saturating_sub(shift).min(63);
-        let reciprocal = ((1u128 << (scale + shift)) / u128::from(divisor)) as u64;
+        let scale =
+            (31 + divisor.ilog2() + u32::from(!divisor.is_power_of_two())).saturating_sub(shift).min(63);
+        let reciprocal = (1u128 << (scale + shift)) / u128::from(divisor);
+        let reciprocal = u64::try_from(reciprocal).unwrap_or(u64::MAX);
         LaneDivisor { below: divisor - 1, shift, reciprocal, scale }
     }
 
