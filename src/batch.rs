@@ -283,8 +283,8 @@ impl Template {
         let transport_sum = self.transport_sum + self.stamp_time(batch.time_us, frame);
         words.fill(batch, &constant[0], (self.network_sum, transport_sum));
         for (lane, slot) in slots.iter_mut().enumerate() {
-            *slot = constant;
             words.write(lane, &mut slot[0]);
+            slot[1..].copy_from_slice(&constant[1..]);
         }
         true
     }
@@ -337,26 +337,22 @@ impl Template {
     }
 }
 
-/// The words at bytes 16 to 55 of TCP over IPv4, which hold every field that changes; of all lanes, in the order of
-/// memory. Scratch that lives from batch to batch: to zero it for each would cost more than to fill it.
+/// The first block of each frame of a batch of TCP over IPv4, as eight words in the order of memory. Scratch that
+/// lives from batch to batch: to zero it for each would cost more than to fill it.
 #[derive(Debug)]
 pub struct Words {
-    /// Length, identification; time to live, protocol.
-    at_16: [u64; LANES],
-    /// Header checksum, source, upper half of the destination.
-    at_24: [u64; LANES],
-    /// Lower half of the destination, ports, upper half of the sequence number.
-    at_32: [u64; LANES],
-    /// Lower half of the sequence number, acknowledgement, flags.
-    at_40: [u64; LANES],
-    /// Window, checksum, urgent pointer, first option bytes.
-    at_48: [u64; LANES],
+    /// Bytes 0 to 31 of each lane.
+    front: [[u64; 4]; LANES],
+    /// Bytes 32 to 63.
+    back: [[u64; 4]; LANES],
+    network_sum: [u32; LANES],
+    transport_sum: [u32; LANES],
 }
 
 impl Default for Words {
     fn default() -> Words {
-        let zero = [0; LANES];
-        Words { at_16: zero, at_24: zero, at_32: zero, at_40: zero, at_48: zero }
+        let (words, sums) = ([[0; 4]; LANES], [0; LANES]);
+        Words { front: words, back: words, network_sum: sums, transport_sum: sums }
     }
 }
 
@@ -364,40 +360,53 @@ impl Words {
     #[inline(always)]
     fn fill(&mut self, batch: &Batch, constant: &Block, (network_sum, transport_sum): (u64, u64)) {
         let (network_sum, transport_sum) = (folded(network_sum), folded(transport_sum));
-        let (mut network, mut transport) = ([0; LANES], [0; LANES]);
         for lane in 0..LANES {
             let (destination, sequence) = (batch.destination_v4[lane], batch.sequence[lane]);
             let destination_sum = (destination >> 16) + (destination & 0xffff);
             let ports = u32::from(batch.source_port[lane]) + u32::from(batch.destination_port[lane]);
             let sequence_sum = (sequence >> 16) + (sequence & 0xffff);
-            network[lane] =
-                !folded_once(network_sum + destination_sum + u32::from(batch.identification[lane]));
-            transport[lane] = !folded_once(transport_sum + destination_sum + ports + sequence_sum);
+            self.network_sum[lane] = network_sum + destination_sum + u32::from(batch.identification[lane]);
+            self.transport_sum[lane] = transport_sum + destination_sum + ports + sequence_sum;
         }
-        let constant = |at: usize| u64::from_be_bytes(constant[at..at + 8].try_into().expect("eight bytes"));
-        let (at_16, at_24, at_40, at_48) = (constant(16), constant(24), constant(40), constant(48));
+        let (words, _) = constant.as_chunks::<8>();
+        for lane in 0..LANES {
+            let destination = u64::from(batch.destination_v4[lane]);
+            let identification = u64::from(batch.identification[lane]);
+            let checksum = complement(self.network_sum[lane]);
+            self.front[lane] = [
+                u64::from_ne_bytes(words[0]),
+                u64::from_ne_bytes(words[1]),
+                // Length, identification; time to live, protocol.
+                (u64::from_be_bytes(words[2]) | identification << 32).to_be(),
+                // Header checksum, source, upper half of the destination.
+                (u64::from_be_bytes(words[3]) | checksum << 48 | destination >> 16).to_be(),
+            ];
+        }
         for lane in 0..LANES {
             let (destination, sequence) =
                 (u64::from(batch.destination_v4[lane]), u64::from(batch.sequence[lane]));
-            let (source_port, port) =
-                (u64::from(batch.source_port[lane]), u64::from(batch.destination_port[lane]));
-            let (network, transport) =
-                (u64::from(network[lane] & 0xffff), u64::from(transport[lane] & 0xffff));
-            self.at_16[lane] = (at_16 | u64::from(batch.identification[lane]) << 32).to_be();
-            self.at_24[lane] = (at_24 | network << 48 | destination >> 16).to_be();
-            self.at_32[lane] = (destination << 48 | source_port << 32 | port << 16 | sequence >> 16).to_be();
-            self.at_40[lane] = (at_40 | sequence << 48).to_be();
-            self.at_48[lane] = (at_48 | transport << 32).to_be();
+            let ports =
+                u64::from(batch.source_port[lane]) << 32 | u64::from(batch.destination_port[lane]) << 16;
+            let checksum = complement(self.transport_sum[lane]);
+            self.back[lane] = [
+                // Lower half of the destination, ports, upper half of the sequence number.
+                (destination << 48 | ports | sequence >> 16).to_be(),
+                // Lower half of the sequence number, acknowledgement, flags.
+                (u64::from_be_bytes(words[5]) | sequence << 48).to_be(),
+                // Window, checksum, urgent pointer, first option bytes.
+                (u64::from_be_bytes(words[6]) | checksum << 32).to_be(),
+                u64::from_ne_bytes(words[7]),
+            ];
         }
     }
 
     #[inline(always)]
     fn write(&self, lane: usize, block: &mut Block) {
-        block[16..24].copy_from_slice(&self.at_16[lane].to_ne_bytes());
-        block[24..32].copy_from_slice(&self.at_24[lane].to_ne_bytes());
-        block[32..40].copy_from_slice(&self.at_32[lane].to_ne_bytes());
-        block[40..48].copy_from_slice(&self.at_40[lane].to_ne_bytes());
-        block[48..56].copy_from_slice(&self.at_48[lane].to_ne_bytes());
+        let (words, _) = block.as_chunks_mut::<8>();
+        for index in 0..4 {
+            words[index] = self.front[lane][index].to_ne_bytes();
+            words[4 + index] = self.back[lane][index].to_ne_bytes();
+        }
     }
 }
 
@@ -406,12 +415,11 @@ fn folded(sum: u64) -> u32 {
     u32::from(!checksum::finish(sum))
 }
 
-/// The lowest 16 bits are those of the sum of a few 16-bit words with its carries added in; what is above is to be
-/// cut off.
+/// The checksum that a sum of a few 16-bit words comes to.
 #[inline(always)]
-fn folded_once(sum: u32) -> u32 {
+fn complement(sum: u32) -> u64 {
     let sum = (sum & 0xffff) + (sum >> 16);
-    sum + (sum >> 16)
+    u64::from(!(sum + (sum >> 16)) & 0xffff)
 }
 
 /// Writes the destination; returns the sum of its words.

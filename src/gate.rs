@@ -68,13 +68,11 @@ impl Gate {
     /// and the first half of its destination; only when one of them is suspect, all of them as [`Gate::blocked`] does.
     #[inline(always)]
     pub fn first_blocked<const BLOCKS: usize>(&self, frames: &[[[u8; 64]; BLOCKS]]) -> Option<IpAddr> {
-        let mut suspect = false;
-        for frame in frames.iter().map(|blocks| &blocks[0]) {
-            let is_ipv4 = [frame[12], frame[13]] == ethernet::IPV4.to_be_bytes();
+        let passes = |frame: &[u8; 64]| {
             let prefix = u16::from_ne_bytes([frame[30], frame[31]]);
-            suspect |= !is_ipv4 | (self.prefixes[usize::from(prefix)] != 0);
-        }
-        if !suspect {
+            [frame[12], frame[13]] == ethernet::IPV4.to_be_bytes() && self.prefixes[usize::from(prefix)] == 0
+        };
+        if frames.iter().all(|blocks| passes(&blocks[0])) {
             return None;
         }
         frames.iter().find_map(|frame| self.blocked(frame.as_flattened()))

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::batch::{Batch, Family, LANES, Template};
-use crate::cookie::{Cookie, CookieKey, SourcePorts};
+use crate::cookie::{CookieKey, CookieLanes, SourcePorts};
 use crate::order::{Chunk, Order};
 use crate::sys::simd::Simd;
 use crate::target::{Cursor, Lanes, Port, Protocol, Space, Target};
@@ -116,20 +116,25 @@ impl Generator {
             is_v6: &mut is_v6,
         };
         self.space.select_batch(numbers, &mut lanes);
-        let mut hashes = self.key.cookies_v4(&batch.destination_v4, &batch.destination_port, &protocol);
+        let mut cookies = CookieLanes::default();
+        self.key.cookies_v4(&batch.destination_v4, &batch.destination_port, &protocol, &mut cookies);
         if let Some(template) = self.only_template {
             batch.template = [template; LANES];
         } else {
             for lane in 0..LANES {
                 batch.template[lane] = self.templates[usize::from(protocol[lane])][0];
             }
-            self.other_family(batch.len(), (&protocol, &is_v6), &mut hashes, batch);
+            self.other_family(batch.len(), (&protocol, &is_v6), &mut cookies, batch);
+        }
+        // A loop for each field: in one loop, the widest type would decide how many lanes a vector holds.
+        for lane in 0..LANES {
+            batch.sequence[lane] = cookies.at(lane).sequence();
         }
         for lane in 0..LANES {
-            let cookie = Cookie(hashes[lane]);
-            batch.sequence[lane] = cookie.sequence();
-            batch.source_port[lane] = self.ports.port(cookie, batch.pass[lane]);
-            batch.identification[lane] = cookie.identification();
+            batch.source_port[lane] = self.ports.port(cookies.at(lane), batch.pass[lane]);
+        }
+        for lane in 0..LANES {
+            batch.identification[lane] = cookies.at(lane).identification();
         }
     }
 
@@ -138,14 +143,83 @@ impl Generator {
         &self,
         count: usize,
         (protocol, is_v6): (&[u8; LANES], &[bool; LANES]),
-        hashes: &mut [u64; LANES],
+        cookies: &mut CookieLanes,
         batch: &mut Batch,
     ) {
         for lane in (0..count).filter(|&lane| is_v6[lane]) {
             let port = Port { protocol: Protocol(protocol[lane]), number: batch.destination_port[lane] };
             let address = IpAddr::from(batch.destination_v6[lane].to_be_bytes());
             batch.template[lane] = self.templates[usize::from(protocol[lane])][1];
-            hashes[lane] = self.key.cookie(&Target { address, port }).0;
+            cookies.assign(lane, self.key.cookie(&Target { address, port }));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::target::{AddressSet, Endpoints, PortSet, TargetList, parse_list, parse_ports};
+
+    /// A generator over targets and ports, for each level of vector instructions.
+    fn generators(targets: &str, ports: &str, seed: u64) -> Vec<Generator> {
+        let mut list = TargetList::default();
+        parse_list(targets, &mut list).expect(targets);
+        let ports: PortSet = parse_ports(ports).expect(ports);
+        let space = Space::new(&list.ranges.into_set(), &ports, Endpoints::default(), &AddressSet::default());
+        let space = Arc::new(space.expect("a space"));
+        let secrets = (CookieKey::new([7; 16]), SourcePorts::new(16384, 16384).expect("ports"));
+        let generator = Generator::new(Order::new(space.len(), seed), space, secrets, &[]);
+        Simd::levels().into_iter().map(|simd| generator.clone().on(simd)).collect()
+    }
+
+    /// Checks a lane against the stages one by one: order, space, cookie.
+    fn lane_is_right(generator: &Generator, batch: &Batch, lane: usize) {
+        let target = generator.space.select(generator.order.target(batch.cursor[lane]));
+        match target.address {
+            IpAddr::V4(address) => assert_eq!(batch.destination_v4[lane], u32::from(address)),
+            IpAddr::V6(address) => assert_eq!(batch.destination_v6[lane], u128::from(address)),
+        }
+        let cookie = generator.key.cookie(&target);
+        assert_eq!(batch.destination_port[lane], target.port.number);
+        assert_eq!(batch.sequence[lane], cookie.sequence());
+        assert_eq!(batch.source_port[lane], generator.ports.port(cookie, batch.pass[lane]));
+        assert_eq!(batch.identification[lane], cookie.identification());
+    }
+
+    proptest! {
+        #[test]
+        fn every_level_makes_the_probes_that_the_stages_make_one_by_one(
+            (targets, ports) in prop::sample::select(vec![
+                ("198.18.0.0/15", "80"),
+                ("0.0.0.0/0", "1-65535"),
+                ("192.0.2.7", "1-65535"),
+                ("10.0.0.0/9,10.129.0.0-10.200.0.6,172.16.0.0/12", "22,80,443"),
+                ("198.18.0.0/29,2001:db8::/120", "80-90"),
+                ("2001:db8::/66", "80"),
+            ]),
+            (seed, place, count, pass) in (any::<u64>(), any::<u64>(), 1..=64u64, 0u8..3),
+        ) {
+            for generator in generators(targets, ports, seed) {
+                let count = count.min(generator.order.len());
+                let first = place % (generator.order.len() - count + 1);
+                let mut batch = Batch::empty();
+                generator.fill(Chunk { first: Cursor(first), count, pass }, &mut batch);
+                prop_assert_eq!(batch.len() as u64, count);
+                for lane in 0..batch.len() {
+                    prop_assert_eq!((batch.cursor[lane], batch.pass[lane]), (Cursor(first + lane as u64), pass));
+                    lane_is_right(&generator, &batch, lane);
+                }
+                let scattered: Vec<(Cursor, u8)> = (0..count)
+                    .map(|lane| (Cursor(place.wrapping_mul(lane + 1) % generator.order.len()), pass))
+                    .collect();
+                generator.fill_scattered(&scattered, &mut batch);
+                for (lane, &probe) in scattered.iter().enumerate() {
+                    prop_assert_eq!((batch.cursor[lane], batch.pass[lane]), probe);
+                    lane_is_right(&generator, &batch, lane);
+                }
+            }
         }
     }
 }

@@ -17,7 +17,7 @@ while at < len(data):
         t = t + STEP * (length + 1) & M
         for i, word in enumerate(words):
             x = word + KEYS[i] + t & M
-            sums[i] = sums[i] + (x & 0xFFFFFFFF) * (x >> 32) & M
+            sums[i] = (sums[i] + (x & 0xFFFFFFFF) * (x >> 32) & M) ^ x
     frames += 1
 digest = START ^ frames
 for total, key in zip(sums, KEYS):

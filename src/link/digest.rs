@@ -8,15 +8,14 @@
 //! 1. Eight sums `s[0..8]` and the counter `t` start as 0.
 //! 2. A frame of `length` bytes is padded with zeroes to a multiple of 64 bytes and read, in blocks of eight, as
 //!    little-endian 64-bit words `w[0..8]`. An empty frame has no block.
-//! 3. For each block `t` grows by `STEP * (length + 1)`; then `x[i] = w[i] + KEYS[i] + t`, and `s[i]` grows by the
-//!    product of the lower and the upper 32 bits of `x[i]`.
+//! 3. For each block `t` grows by `STEP * (length + 1)`; then `x[i] = w[i] + KEYS[i] + t`, and `s[i]` becomes
+//!    `(s[i] + p) ^ x[i]`, where `p` is the product of the lower and the upper 32 bits of `x[i]`.
 //! 4. The digest is `START ^ number of frames`, folded with each sum in turn, `h = fold(h ^ s[i], KEYS[i])`, and at last
 //!    with the counter, `h = fold(h ^ t, START)`.
 //!
-//! The sum of products is the universal hash NH (Black, Halevi, Krawczyk, Krovetz, Rogaway: UMAC, 1999): two frames
-//! that differ in one word collide when the other half of that word, under its key, happens to be 0. Nothing depends
-//! on the frame before but the counter, so a vector unit hashes a frame with two multiplications; since the counter is
-//! part of every key, the order of the frames counts.
+//! The product of halves is the step of the universal hash NH (Black, Halevi, Krawczyk, Krovetz, Rogaway: UMAC, 1999).
+//! Each step maps every state to another one, so a difference once made stays. The eight words of a block are hashed
+//! side by side: two vectors of four, one multiplication each.
 
 use std::fmt;
 
@@ -89,7 +88,7 @@ impl Digest {
             for index in 0..8 {
                 keys[index] = keys[index].wrapping_add(step);
                 let mixed = u64::from_le_bytes(words[index]).wrapping_add(keys[index]);
-                sums[index] = sums[index].wrapping_add((mixed & 0xffff_ffff) * (mixed >> 32));
+                sums[index] = sums[index].wrapping_add((mixed & 0xffff_ffff) * (mixed >> 32)) ^ mixed;
             }
         }
         self.sums = sums;

@@ -176,4 +176,77 @@ mod tests {
         stamper.stamp(&sample::batch(5, 1)).expect_err("excluded");
         assert_eq!(stamper.frames().count(), 0);
     }
+
+    #[test]
+    fn frames_stamped_together_equal_frames_stamped_alone_on_every_level() {
+        let header = |options: &[u8]| {
+            let mut bytes = sample::syn_v4().bytes()[..54].to_vec();
+            bytes[46] = 0x50 + (options.len() as u8 / 4 * 0x10);
+            bytes[17] = 40 + options.len() as u8;
+            bytes.extend(options);
+            bytes
+        };
+        let linux = [2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 0, 0, 0, 0, 0, 1, 3, 3, 7];
+        let odd = [1, 8, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let templates = [
+            sample::syn_v4(),
+            Template::tcp(header(&[]), None),
+            Template::tcp(header(&linux), Some(28)),
+            Template::tcp(header(&odd), Some(23)),
+            sample::syn_v6(),
+        ];
+        for (template, simd) in
+            templates.iter().flat_map(|one| Simd::levels().into_iter().map(move |simd| (one, simd)))
+        {
+            let mut stamper =
+                Stamper::new(&LinkSpec { templates: [template.clone()].into(), ..sample::spec() });
+            stamper.simd = simd;
+            stamper.hops.assign(0, crate::wire::ethernet::Mac([2, 4, 6, 8, 10, 12]));
+            let mut state = 1u64;
+            let mut random = || {
+                state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+                (state >> 32) as u32
+            };
+            for round in 0..200 {
+                let mut batch = sample::batch(0, if round % 2 == 0 { LANES } else { 1 + round % LANES });
+                batch.time_us = random();
+                for lane in 0..batch.len() {
+                    // Every so often the extremes, where carries are.
+                    let mut word = || if random() % 4 == 0 { u32::MAX * (random() & 1) } else { random() };
+                    (batch.destination_v4[lane], batch.sequence[lane]) = (word(), word());
+                    (batch.source_port[lane], batch.destination_port[lane]) = (word() as u16, word() as u16);
+                    batch.identification[lane] = word() as u16;
+                }
+                stamper.stamp(&batch).expect("allowed");
+                assert_eq!(stamper.equal_length.is_some(), template.family() == crate::batch::Family::V4);
+                let mut digests = [Digest::new(); 2];
+                stamper.feed(&mut digests[0]);
+                for (lane, frame) in stamper.frames().enumerate() {
+                    let mut alone = [0xff; 128];
+                    let length = template.stamp(&batch, lane, stamper.hops.mac(0), &mut alone);
+                    assert_eq!(frame, &alone[..length], "{} {template:?}", simd.name());
+                    digests[1].add(frame);
+                }
+                assert_eq!(digests[0], digests[1], "{} {template:?}", simd.name());
+            }
+        }
+    }
+
+    #[test]
+    fn the_gate_stops_any_lane_of_a_batch_stamped_together() {
+        let gate = Arc::new(Gate::new([(0xc633_6405, 0xc633_6405)], []));
+        for (lane, simd) in
+            (0..LANES).flat_map(|lane| Simd::levels().into_iter().map(move |simd| (lane, simd)))
+        {
+            let mut stamper = Stamper::new(&LinkSpec { gate: Arc::clone(&gate), ..sample::spec() });
+            stamper.simd = simd;
+            let mut batch = sample::batch(0, LANES);
+            batch.destination_v4 = [0xc633_6406; LANES];
+            stamper.stamp(&batch).expect("neighbours of what is excluded pass");
+            batch.destination_v4[lane] = 0xc633_6405;
+            let error = stamper.stamp(&batch).expect_err("excluded");
+            assert!(error.to_string().contains("198.51.100.5"), "lane {lane}: {error}");
+            assert_eq!(stamper.frames().count(), 0);
+        }
+    }
 }

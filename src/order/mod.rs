@@ -14,7 +14,7 @@ use std::ops::Range;
 
 use siphasher::sip::SipHasher13;
 
-use crate::batch::{LANES, low_32};
+use crate::batch::LANES;
 use crate::target::Cursor;
 
 pub use walk::{Chunk, Take, Walk};
@@ -40,8 +40,8 @@ pub struct Order {
 /// The key of one round: a summand before the first multiplication and a mask before the second.
 #[derive(Debug, Clone, Copy)]
 struct RoundKey {
-    add: u32,
-    mask: u32,
+    add: u64,
+    mask: u64,
 }
 
 impl Order {
@@ -55,7 +55,7 @@ impl Order {
         let b = length.div_ceil(a);
         let rounds = [0u8, 1, 2, 3].map(|round| {
             let key = SipHasher13::new_with_keys(seed, KEY_DOMAIN).hash(&[round]);
-            RoundKey { add: low_32(key), mask: low_32(key >> 32) }
+            RoundKey { add: key & LOW, mask: key >> 32 }
         });
         Order { length, a, b, rounds }
     }
@@ -184,8 +184,8 @@ impl RoundKey {
     /// Every operand is below 2^32, so that a vector unit does it with its 32x32 multiplier.
     #[inline(always)]
     fn hash(self, half: u64, size: u64) -> u64 {
-        let value = ((half + u64::from(self.add)) & LOW) * FIRST;
-        let value = ((value ^ (value >> 32)) & LOW) ^ u64::from(self.mask);
+        let value = ((half + self.add) & LOW) * FIRST;
+        let value = (value ^ (value >> 32) ^ self.mask) & LOW;
         let value = value * SECOND;
         let value = (value ^ (value >> 32)) & LOW;
         (value * (size & LOW)) >> 32

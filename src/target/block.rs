@@ -14,6 +14,7 @@ pub(super) struct Block {
     pub(super) start: u64,
     pub(super) addresses: Family,
     count: Divisor,
+    lane_count: LaneDivisor,
     pub(super) ports: Box<[Port]>,
     /// Whether the ports are consecutive numbers of one protocol: then a batch needs no table of them.
     consecutive: bool,
@@ -44,7 +45,8 @@ impl Block {
             pair[0].protocol == pair[1].protocol && pair[0].number.checked_add(1) == Some(pair[1].number)
         };
         let consecutive = ports.windows(2).all(follows);
-        Block { start, addresses, count, ports: ports.into_boxed_slice(), consecutive }
+        let lane_count = LaneDivisor::new(addresses.total(), addresses.total() * ports.len() as u64);
+        Block { start, addresses, count, lane_count, ports: ports.into_boxed_slice(), consecutive }
     }
 
     /// How many targets there are.
@@ -111,7 +113,7 @@ impl Block {
         }
         let mut quotients = [0; CHUNK];
         for ((offset, quotient), &index) in offsets.iter_mut().zip(&mut quotients).zip(indexes) {
-            (*quotient, *offset) = self.count.divide_lane(index - self.start);
+            (*quotient, *offset) = self.lane_count.divide(index - self.start);
         }
         if self.consecutive {
             for (number, &quotient) in numbers.iter_mut().zip(&quotients) {
@@ -152,20 +154,44 @@ impl Divisor {
         let short = self.divisor <= remainder;
         (quotient + u64::from(short), remainder - if short { self.divisor } else { 0 })
     }
+}
 
-    /// As [`Divisor::divide`], in steps that vector units have: 32-bit multiplications and comparison by sign. The
-    /// divisor must be at most 2^32 (IPv4 addresses) and the quotient below 2^32 (ports).
+/// As [`Divisor`], in steps that vector units have: 32-bit multiplications, one shift for all lanes, comparison by
+/// sign. For a divisor of at most 2^32 (IPv4 addresses) and quotients below 2^24 (ports).
+#[derive(Debug, Clone, Copy)]
+struct LaneDivisor {
+    /// The divisor less one, which has 32 bits.
+    below: u64,
+    /// Brings every dividend below 2^32.
+    shift: u32,
+    /// floor(2^(scale + shift) / divisor), between 2^31 and 2^32.
+    reciprocal: u64,
+    scale: u32,
+}
+
+impl LaneDivisor {
+    /// For dividends below `total`, a multiple of the divisor.
+    fn new(divisor: u64, total: u64) -> LaneDivisor {
+        let shift = 32u32.saturating_sub((total - 1).leading_zeros());
+        let scale =
+            (31 + divisor.ilog2() + u32::from(!divisor.is_power_of_two())).saturating_sub(shift).min(63);
+        let reciprocal = (1u128 << (scale + shift)) / u128::from(divisor);
+        let reciprocal = u64::try_from(reciprocal).unwrap_or(u64::MAX);
+        LaneDivisor { below: divisor - 1, shift, reciprocal, scale }
+    }
+
+    /// Quotient and remainder.
+    ///
+    /// With s = shift, t = scale, n = divisor and r = reciprocal, the product floor(x / 2^s) r / 2^t falls short of
+    /// x / n by less than 2^s / n + x / 2^(s + t). Where s is not 0 the total is at least 2^(31 + s) and at most 2^24 n,
+    /// so the first part is at most 2^-7; where s is 0 nothing is cut off x, and the first part is 0. Since r is at
+    /// least 2^31, 2^(s + t) is at least 2^31 n, and the second part is at most 2^-7. So the estimate is the quotient or
+    /// one less.
     #[inline(always)]
-    fn divide_lane(self, dividend: u64) -> (u32, u64) {
-        let (low, high) = (dividend & LOW, dividend >> 32);
-        let (reciprocal_low, reciprocal_high) = (self.reciprocal & LOW, self.reciprocal >> 32);
-        let cross = high * reciprocal_low + ((low * reciprocal_low) >> 32);
-        let other = low * reciprocal_high + (cross & LOW);
-        let quotient = high * reciprocal_high + (cross >> 32) + (other >> 32);
-        let product =
-            (quotient & LOW) * (self.divisor & LOW) + (((quotient & LOW) * (self.divisor >> 32)) << 32);
-        let remainder = dividend.wrapping_sub(product);
-        let over = remainder.wrapping_sub(self.divisor);
+    fn divide(self, dividend: u64) -> (u32, u64) {
+        let quotient = ((((dividend >> self.shift) & LOW) * (self.reciprocal & LOW)) >> self.scale) & LOW;
+        let remainder = dividend.wrapping_sub(quotient * (self.below & LOW) + quotient);
+        let over = remainder.wrapping_sub(self.below + 1);
         let short = 0 <= over.cast_signed();
         let quotient = u32::number(quotient + u64::from(short));
         (quotient, if short { over } else { remainder })
@@ -195,12 +221,18 @@ mod tests {
         }
 
         #[test]
-        fn division_in_lanes_equals_division(addresses in 1u64..=1 << 32, ports in 0u64..1 << 24, shift in 0u32..33) {
-            for addresses in [addresses, (addresses >> shift).max(1), 1 << shift] {
-                let divide = Divisor::new(addresses);
-                for offset in [0, 1, addresses / 2, addresses - 1] {
-                    let dividend = ports * addresses + offset.min(addresses - 1);
-                    prop_assert_eq!(divide.divide_lane(dividend), (ports as u32, dividend % addresses));
+        fn division_in_lanes_equals_division(addresses in 1u64..=1 << 32, ports in 1u64..1 << 24, shift in 0u32..33) {
+            for addresses in [addresses, (addresses >> shift).max(1), 1 << shift, (1 << shift) + 1] {
+                let addresses = addresses.min(1 << 32);
+                for ports in [1, ports, (ports >> (shift % 24)).max(1), 1 << 16, 1 << 24] {
+                    let divide = LaneDivisor::new(addresses, addresses * ports);
+                    prop_assert!(divide.reciprocal < 1 << 32);
+                    for port in [0, 1, ports / 2, ports - 1] {
+                        for offset in [0, 1, addresses / 2, addresses - 1] {
+                            let (port, offset) = (port.min(ports - 1), offset.min(addresses - 1));
+                            prop_assert_eq!(divide.divide(port * addresses + offset), (port as u32, offset));
+                        }
+                    }
                 }
             }
         }

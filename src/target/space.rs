@@ -137,7 +137,7 @@ impl Space {
             blocks.push(block);
         };
         for (ports, ranges) in v4.groups {
-            push(ports, Family::V4(Numbered::new(&ranges).with_leaps()));
+            push(ports, Family::V4(Numbered::new(&ranges).with_tables()));
         }
         for (ports, ranges) in v6.groups {
             push(ports, Family::V6(Numbered::new(&ranges)));
@@ -303,6 +303,7 @@ fn feed_ranges<T: AddressBits>(numbered: &Numbered<T>, sink: &mut impl FnMut(&[u
 
 impl Lanes<'_> {
     /// The first `count` lanes.
+    #[inline(always)]
     fn first(&mut self, count: usize) -> Lanes<'_> {
         Lanes {
             v4: &mut self.v4[..count],
@@ -619,6 +620,48 @@ mod tests {
             assert_eq!(space.rank(&target), Some(index));
         }
         inverts(&space);
+    }
+
+    #[test]
+    fn few_and_many_ipv4_ranges_are_found_in_batches_as_one_by_one() {
+        let mut state = 9u32;
+        let mut random = |below: u32| {
+            state = state.wrapping_mul(0x915f_77f5).wrapping_add(0x9e37_79b9);
+            (state >> 7) % below
+        };
+        // Sparse and crowded, below and above the number of ranges where the tables change.
+        for (count, gap, long) in [
+            (2, 9, 5),
+            (7, 1 << 20, 1 << 22),
+            (900, 2, 1),
+            (4096, 40, 9),
+            (4097, 40, 9),
+            (60_001, 3, 2),
+            (60_001, 9, 30),
+        ] {
+            let mut first = 0x0100_0000;
+            let mut ranges = Vec::new();
+            for _ in 0..count {
+                let last = first + random(long);
+                ranges.push((first, last));
+                first = last + 2 + random(gap);
+            }
+            // One long range makes the others crowd into few buckets; without it, some are lists of addresses.
+            if count % 2 == 0 {
+                ranges.push((first, first + 0x1000_0000));
+            }
+            let general = AddressSet { v4: Ranges::from_unsorted(ranges), v6: Ranges::default() };
+            for ports in ["80", "80-83", "22,80,443"] {
+                let ports = parse_ports(ports).expect("ports");
+                let space = Space::new(&general, &ports, Endpoints::default(), &AddressSet::default());
+                let space = space.expect("space");
+                inverts(&space);
+                let crowded: Vec<u64> = (0..space.len().min(70_000)).collect();
+                for (&index, &target) in crowded.iter().zip(&batch(&space, &crowded)) {
+                    assert_eq!(space.select(index), target, "{count} ranges");
+                }
+            }
+        }
     }
 
     #[test]
