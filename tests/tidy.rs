@@ -35,38 +35,59 @@ const LAW: &[(&str, &[&str])] = &[
     (
         "tx",
         &[
-            "batch", "event", "generate", "link", "neighbour", "order", "pace", "path", "queue", "stats",
-            "target", "wire",
+            "batch",
+            "event",
+            "generate",
+            "link",
+            "neighbour",
+            "order",
+            "pace",
+            "path",
+            "queue",
+            "stats",
+            "target",
+            "wire",
         ],
     ),
     ("rx", &["dedup", "event", "link", "probe", "queue", "stats", "target", "wire"]),
     ("writer", &["event", "queue", "sink", "stats"]),
     // L4
-    (
-        "plan",
-        &[
-            "batch", "cookie", "gate", "link", "order", "pace", "path", "probe", "target", "wire",
-        ],
-    ),
+    ("plan", &["batch", "cookie", "gate", "link", "order", "pace", "path", "probe", "target", "wire"]),
     (
         "scan",
         &[
-            "batch", "cookie", "dedup", "event", "generate", "link", "neighbour", "order", "pace", "plan", "probe",
-            "queue", "rx", "sink", "stats", "sys", "target", "text", "tx", "wire", "writer",
+            "batch",
+            "cookie",
+            "dedup",
+            "event",
+            "generate",
+            "link",
+            "neighbour",
+            "order",
+            "pace",
+            "plan",
+            "probe",
+            "queue",
+            "rx",
+            "sink",
+            "stats",
+            "sys",
+            "target",
+            "text",
+            "tx",
+            "wire",
+            "writer",
         ],
     ),
     // L5
     (
         "cli",
         &[
-            "batch", "cookie", "event", "host", "link", "order", "pace", "path", "plan", "probe", "sink", "target",
-            "wire",
+            "batch", "cookie", "event", "host", "link", "order", "pace", "path", "plan", "probe", "sink",
+            "target", "wire",
         ],
     ),
-    (
-        "command",
-        &["batch", "cli", "event", "host", "order", "plan", "scan", "sink", "text", "writer"],
-    ),
+    ("command", &["batch", "cli", "event", "host", "order", "plan", "scan", "sink", "text", "writer"]),
     ("main", &["cli", "command"]),
     ("lib", &[]),
 ];
@@ -85,7 +106,10 @@ fn imports_point_down_the_layers() {
         };
         for (number, line) in code_lines(&file) {
             for named in named_modules(&line) {
-                if named != module && !allowed.contains(&named.as_str()) && LAW.iter().any(|(name, _)| *name == named) {
+                if named != module
+                    && !allowed.contains(&named.as_str())
+                    && LAW.iter().any(|(name, _)| *name == named)
+                {
                     findings.push(format!("{}:{number}: {module} may not import {named}", file.display()));
                 }
             }
@@ -106,7 +130,9 @@ fn the_law_itself_points_down() {
 
 #[test]
 fn probe_and_link_and_rx_and_sink_never_meet() {
-    for (one, other) in [("probe", "link"), ("link", "probe"), ("rx", "sink"), ("sink", "rx"), ("sink", "wire")] {
+    for (one, other) in
+        [("probe", "link"), ("link", "probe"), ("rx", "sink"), ("sink", "rx"), ("sink", "wire")]
+    {
         let (_, allowed) = LAW.iter().find(|(name, _)| *name == one).expect("in the law");
         assert!(!allowed.contains(&other), "{one} and {other} meet in plain data, not in each other");
     }
@@ -117,7 +143,10 @@ fn unsafe_stands_in_sys_only() {
     let mut findings = Vec::new();
     for file in sources().into_iter().filter(|file| module_of(file) != "sys") {
         for (number, line) in code_lines(&file) {
-            if line.split(|letter: char| !letter.is_alphanumeric() && letter != '_').any(|word| word == "unsafe") {
+            if line
+                .split(|letter: char| !letter.is_alphanumeric() && letter != '_')
+                .any(|word| word == "unsafe")
+            {
                 findings.push(format!("{}:{number}: unsafe outside of src/sys", file.display()));
             }
         }
@@ -128,7 +157,15 @@ fn unsafe_stands_in_sys_only() {
 #[test]
 fn lower_layers_read_no_clock_file_socket_or_environment() {
     let lower: Vec<&str> = LAW.iter().map(|(name, _)| *name).take_while(|name| *name != "plan").collect();
-    let forbidden = ["Instant::now", "SystemTime", "std::fs", "std::env", "std::net::Tcp", "std::net::Udp", "thread::sleep"];
+    let forbidden = [
+        "Instant::now",
+        "SystemTime",
+        "std::fs",
+        "std::env",
+        "std::net::Tcp",
+        "std::net::Udp",
+        "thread::sleep",
+    ];
     let mut findings = Vec::new();
     for file in sources() {
         let module = module_of(&file);
@@ -161,7 +198,10 @@ fn files_keep_one_job() {
         let text = fs::read_to_string(&file).expect("readable");
         let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or(&text).lines().count();
         if 800 < code {
-            findings.push(format!("{}: {code} lines before its tests; which second job did it take on?", file.display()));
+            findings.push(format!(
+                "{}: {code} lines before its tests; which second job did it take on?",
+                file.display()
+            ));
         }
     }
     report(&findings);
@@ -246,7 +286,9 @@ fn code_lines(file: &Path) -> Vec<(usize, String)> {
     let text = fs::read_to_string(file).expect("readable");
     let mut lines = Vec::new();
     for (index, line) in text.lines().enumerate() {
-        if line.trim_start().starts_with("#[cfg(test)]") && file.file_name().is_some_and(|name| name != "lib.rs") {
+        if line.trim_start().starts_with("#[cfg(test)]")
+            && file.file_name().is_some_and(|name| name != "lib.rs")
+        {
             break;
         }
         let code = line.split("//").next().unwrap_or_default();

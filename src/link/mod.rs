@@ -11,12 +11,15 @@ mod af_packet;
 pub mod digest;
 pub mod filter;
 mod frame;
+mod live_program;
 mod local;
 mod null;
 mod pcap;
 #[cfg(test)]
 mod sample;
 mod stamper;
+mod xdp_live;
+mod xdp_program;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,7 +30,7 @@ use crate::gate::Gate;
 use crate::wire::ethernet::Mac;
 
 /// Every kind of link.
-pub const BACKENDS: &[Backend] = &[af_packet::BACKEND, null::BACKEND, pcap::BACKEND];
+pub const BACKENDS: &[Backend] = &[af_packet::BACKEND, xdp_live::BACKEND, null::BACKEND, pcap::BACKEND];
 
 /// Transmits batches.
 pub trait TxQueue: Send {

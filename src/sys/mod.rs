@@ -10,12 +10,16 @@
 
 pub mod bpf;
 pub mod clock;
+pub mod ebpf;
+pub mod ebpf_kernel;
+mod mapping;
 pub mod mmsg;
 pub mod namespace;
 pub mod netlink;
 pub mod ring;
 pub mod rtnetlink;
 pub mod socket;
+pub mod tun;
 
 use std::io;
 
