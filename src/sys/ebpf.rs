@@ -173,6 +173,9 @@ pub enum AssembleError {
     /// A map was named that is not in the list.
     #[error("instruction {0} names a map that was not given")]
     NoMap(usize),
+    /// A program could write to memory it may only read.
+    #[error("the program could write to map {0}, which it may only read")]
+    Writes(usize),
 }
 
 /// What a [`MapSlot`] stands for.
@@ -374,6 +377,37 @@ impl Program {
         Ok(instructions)
     }
 
+    /// Whether the program could write to the memory of `map`: it stores through a register that may point there, or
+    /// gives such a register away. Registers are judged over the whole program, not place by place, so the answer
+    /// may be yes where no run ever writes; it is never no where one does, as the kernel's verifier lets pointers
+    /// come from nowhere else.
+    pub fn may_write(&self, map: MapSlot) -> bool {
+        let destination = |instruction: &Instruction| 1u16 << (instruction.registers & 0xf);
+        let source = |instruction: &Instruction| 1u16 << (instruction.registers >> 4);
+        let uses = self.maps.iter().filter(|used| used.map == map && used.offset.is_some());
+        let mut pointers = uses.fold(0, |bits, used| bits | destination(&self.instructions[used.at]));
+        // Each turn of the loop finds a register more or is the last; there are eleven.
+        loop {
+            let before = pointers;
+            for instruction in &self.instructions {
+                let moves = instruction.code & 0x0f == ALU64 | BY_REGISTER;
+                if moves && pointers & source(instruction) != 0 {
+                    pointers |= destination(instruction);
+                }
+            }
+            if pointers == before {
+                break;
+            }
+        }
+        const ARGUMENTS: u16 = 0b11_1110;
+        self.instructions.iter().any(|instruction| match instruction.code & 0x07 {
+            CLASS_STORE_CONSTANT => pointers & destination(instruction) != 0,
+            CLASS_STORE_REGISTER => pointers & (destination(instruction) | source(instruction)) != 0,
+            CLASS_JUMP => instruction.code == CALL && pointers & ARGUMENTS != 0,
+            _ => false,
+        })
+    }
+
     /// Number of instructions, a wide one counted twice.
     pub fn len(&self) -> usize {
         self.instructions.len()
@@ -398,6 +432,9 @@ const TO_BIG_ENDIAN: u8 = 0xdc;
 const JUMP: u8 = 0x05;
 const CALL: u8 = 0x85;
 const EXIT: u8 = 0x95;
+const CLASS_STORE_CONSTANT: u8 = 0x02;
+const CLASS_STORE_REGISTER: u8 = 0x03;
+const CLASS_JUMP: u8 = 0x05;
 const PSEUDO_MAP: u8 = 1;
 const PSEUDO_MAP_MEMORY: u8 = 2;
 
@@ -520,6 +557,41 @@ mod tests {
         assert_eq!(result, 0x0102_0304);
         assert_eq!(memory[0][4..], 0x0102_0304u32.to_ne_bytes());
         assert_eq!(interpret::run(&program, &mut [1, 2, 3], &mut memory, &[]), 0);
+    }
+
+    #[test]
+    fn a_program_that_could_write_to_a_map_is_told_from_one_that_only_reads() {
+        let writes = |body: fn(&mut Assembler)| {
+            let mut assembler = Assembler::new();
+            assembler.load_map_memory(R6, MapSlot(0), 0);
+            assembler.load_map_memory(R3, MapSlot(1), 0);
+            body(&mut assembler);
+            assembler.exit();
+            let program = assembler.finish().expect("assembles");
+            assert!(!program.may_write(MapSlot(2)), "it is not named");
+            program.may_write(MapSlot(0))
+        };
+        assert!(!writes(|it| it.load(Size::Word, R0, R6, 0)));
+        assert!(!writes(|it| it.store(Size::Word, R3, 0, R0)));
+        assert!(!writes(|it| it.compute(Operation::Add, R6, R0)), "still a pointer, still only read");
+        assert!(writes(|it| it.store(Size::Word, R6, 0, 1)));
+        assert!(writes(|it| it.store(Size::Word, R6, 0, R0)));
+        assert!(writes(|it| it.atomic_add(Size::Word, R6, 0, R0)));
+        assert!(
+            writes(|it| it.store(Size::Double, Register::R10, -8, R6)),
+            "it could come back from the stack"
+        );
+        let copied = |it: &mut Assembler| {
+            it.store(Size::Byte, R2, 0, 1);
+            it.compute(Operation::Add, R2, R1);
+            it.set(R1, R6);
+        };
+        assert!(writes(copied), "over two registers, against the order of the program");
+        let given_away = |it: &mut Assembler| {
+            it.set(R2, R6);
+            it.call(Helper::RedirectMap);
+        };
+        assert!(writes(given_away));
     }
 
     #[test]

@@ -9,13 +9,18 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
-use super::ebpf::{AssembleError, Binding, Program};
+use super::ebpf::{AssembleError, Binding, MapSlot, Program};
 use super::mapping::Mapping;
 
 /// A map a program may name.
 pub trait Map {
     /// Its descriptor.
     fn descriptor(&self) -> BorrowedFd<'_>;
+
+    /// Whether programs may only read its memory.
+    fn is_read_only(&self) -> bool {
+        false
+    }
 }
 
 /// Memory that programs and this process both read and write, as counters and words.
@@ -31,7 +36,7 @@ impl SharedWords {
     /// # Errors
     /// EPERM without CAP_BPF.
     pub fn new(bytes: usize) -> io::Result<SharedWords> {
-        let (descriptor, mapping) = shared_array(bytes, 0)?;
+        let (descriptor, mapping) = shared_array(bytes)?;
         Ok(SharedWords { descriptor, mapping })
     }
 
@@ -64,8 +69,8 @@ impl Map for SharedWords {
     }
 }
 
-/// Memory that this process writes and programs only read: the kernel's verifier refuses a program that writes it
-/// (`BPF_F_RDONLY_PROG`).
+/// Memory that this process writes and programs only read: [`LoadedProgram::load`] refuses a program that could write
+/// it. (The kernel's own flag for that, `BPF_F_RDONLY_PROG`, forbids to map it for writing.)
 #[derive(Debug)]
 pub struct SharedBytes {
     descriptor: OwnedFd,
@@ -78,14 +83,15 @@ impl SharedBytes {
     /// # Errors
     /// EPERM without CAP_BPF.
     pub fn new(bytes: usize) -> io::Result<SharedBytes> {
-        let (descriptor, mapping) = shared_array(bytes, READ_ONLY_FOR_PROGRAMS)?;
+        let (descriptor, mapping) = shared_array(bytes)?;
         Ok(SharedBytes { descriptor, mapping })
     }
 
     /// All of it.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: the mapping is of this length, initialised by the kernel with zeroes, and lives as long as `self`.
-        // No program can write to it, and `&mut self` says that no other reference into it exists.
+        // No program writes to it, which `LoadedProgram::load` sees to, and `&mut self` says that no other reference
+        // into it exists.
         unsafe { std::slice::from_raw_parts_mut(self.mapping.address().as_ptr(), self.mapping.length()) }
     }
 }
@@ -94,13 +100,17 @@ impl Map for SharedBytes {
     fn descriptor(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
     }
+
+    fn is_read_only(&self) -> bool {
+        true
+    }
 }
 
 /// An array with one entry of at least `bytes` bytes, mapped: whole pages, so that the mapping is the entry.
-fn shared_array(bytes: usize, flags: u32) -> io::Result<(OwnedFd, Mapping)> {
+fn shared_array(bytes: usize) -> io::Result<(OwnedFd, Mapping)> {
     let bytes = bytes.max(1).next_multiple_of(PAGE);
     let value_bytes = u32::try_from(bytes).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let descriptor = create_map(MAP_ARRAY, 4, value_bytes, MEMORY_MAPPABLE | flags)?;
+    let descriptor = create_map(MAP_ARRAY, 4, value_bytes, MEMORY_MAPPABLE)?;
     let mapping = Mapping::new(descriptor.as_fd(), bytes, 0)?;
     Ok((descriptor, mapping))
 }
@@ -177,6 +187,11 @@ impl LoadedProgram {
     /// # Errors
     /// EPERM without CAP_BPF, and CAP_NET_ADMIN for XDP or CAP_PERFMON for tracepoints; what the verifier says.
     pub fn load(kind: ProgramKind, program: &Program, maps: &[&dyn Map]) -> Result<LoadedProgram, LoadError> {
+        let written =
+            (0..maps.len()).find(|&slot| maps[slot].is_read_only() && program.may_write(MapSlot(slot)));
+        if let Some(slot) = written {
+            return Err(AssembleError::Writes(slot).into());
+        }
         let bindings: Vec<Binding> =
             maps.iter().map(|map| Binding::Descriptor(map.descriptor().as_raw_fd())).collect();
         let instructions = program.link(&bindings)?;
@@ -289,6 +304,34 @@ impl Attachment {
         };
         command_descriptor(RAW_TRACEPOINT_OPEN, &mut attributes)
             .map(|descriptor| Attachment { _descriptor: descriptor })
+    }
+}
+
+/// What the kernel numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ObjectKind {
+    /// A program.
+    Program,
+    /// A map.
+    Map,
+    /// An attachment that has a descriptor (`struct bpf_link`).
+    Attachment,
+}
+
+/// Whether the kernel holds an object of that number.
+///
+/// # Errors
+/// EPERM without CAP_SYS_ADMIN.
+pub fn exists(kind: ObjectKind, number: u32) -> io::Result<bool> {
+    let what = match kind {
+        ObjectKind::Program => 13,
+        ObjectKind::Map => 14,
+        ObjectKind::Attachment => 30,
+    };
+    match command_descriptor(what, &mut ById { number, ..ById::default() }) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -444,6 +487,17 @@ unsafe impl Attributes for LinkCreate {}
 
 #[repr(C)]
 #[derive(Default)]
+struct ById {
+    number: u32,
+    next: u32,
+    flags: u32,
+}
+
+// SAFETY: the structure of BPF_PROG_GET_FD_BY_ID and its sisters, no address.
+unsafe impl Attributes for ById {}
+
+#[repr(C)]
+#[derive(Default)]
 struct RawTracepoint {
     name: u64,
     program: i32,
@@ -473,7 +527,6 @@ const RAW_TRACEPOINT_OPEN: libc::c_int = 17;
 const LINK_CREATE: libc::c_int = 28;
 const MAP_ARRAY: u32 = 2;
 const MAP_DEVICES: u32 = 14;
-const READ_ONLY_FOR_PROGRAMS: u32 = 1 << 7;
 const MEMORY_MAPPABLE: u32 = 1 << 10;
 const PROGRAM_XDP: u32 = 6;
 const PROGRAM_RAW_TRACEPOINT: u32 = 17;

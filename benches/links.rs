@@ -1,0 +1,81 @@
+//! How many frames per second each link gets onto a veth, one thread, counted by a sink in the far driver.
+//!
+//! `cargo bench --bench links [-- LINK...]`: as root; makes two namespaces with no way out and removes them.
+#![allow(missing_docs, reason = "a benchmark")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it prints a table")]
+
+#[path = "../tests/xdp_lab/mod.rs"]
+#[allow(dead_code, unreachable_pub, reason = "a module that the tests use as well")]
+mod xdp_lab;
+
+use std::time::{Duration, Instant};
+
+use swath::batch::LANES;
+use swath::gate::Gate;
+use xdp_lab::{Lab, Sink, probes};
+
+const ROUNDS: usize = 5;
+const SECONDS: u64 = 2;
+
+struct Round {
+    millions_per_second: f64,
+    accepted: u64,
+    seen: u64,
+    stalls: u64,
+}
+
+fn main() {
+    let named: Vec<String> = std::env::args().skip(1).filter(|name| !name.starts_with('-')).collect();
+    let all = ["af_packet", "af_xdp", "xdp_live"];
+    let exists = |name: &str| swath::link::BACKENDS.iter().any(|backend| backend.name == name);
+    let links: Vec<&str> = match named.is_empty() {
+        true => all.into_iter().filter(|name| exists(name)).collect(),
+        false => named.iter().map(String::as_str).collect(),
+    };
+    let Some(lab) = Lab::new() else { return };
+    let sink = Sink::new(&lab);
+    println!("one thread, SYN with MSS (58 bytes), {ROUNDS} rounds of {SECONDS} s, interleaved");
+    let mut rounds: Vec<Vec<Round>> = links.iter().map(|_| Vec::new()).collect();
+    for number in 0..ROUNDS {
+        for (name, rounds) in links.iter().zip(&mut rounds) {
+            let round = measure(&lab, &sink, name, number == 0);
+            assert_eq!(round.seen, round.accepted, "{name}: the sink saw what the link says it sent");
+            rounds.push(round);
+        }
+    }
+    for (name, rounds) in links.iter().zip(&mut rounds) {
+        rounds.sort_by(|a, b| a.millions_per_second.total_cmp(&b.millions_per_second));
+        let (low, median, high) = (&rounds[0], &rounds[ROUNDS / 2], &rounds[ROUNDS - 1]);
+        let frames: u64 = rounds.iter().map(|round| round.seen).sum();
+        let stalls: u64 = rounds.iter().map(|round| round.stalls).sum();
+        println!(
+            "{name:<10} {:.2} Mpps ({:.2}-{:.2}), {frames} frames accepted and seen, {stalls} stalls",
+            median.millions_per_second, low.millions_per_second, high.millions_per_second
+        );
+    }
+}
+
+fn measure(lab: &Lab, sink: &Sink, name: &str, says: bool) -> Round {
+    let mut link = lab.open_near(name, Gate::open()).unwrap_or_else(|error| panic!("{error}"));
+    if says {
+        println!("{}", link.about);
+    }
+    let before = sink.settled();
+    let mut batch = probes("198.18.0.1", 443, 0, LANES);
+    let (mut accepted, mut stalls, mut number) = (0u64, 0u64, 0u32);
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(SECONDS) {
+        for lane in 0..LANES {
+            number = number.wrapping_add(0x9e37_79b9);
+            batch.sequence[lane] = number;
+            batch.destination_v4[lane] = 0xc612_0000 | number >> 15;
+        }
+        let outcome = link.tx[0].submit(&batch).unwrap_or_else(|error| panic!("{error}"));
+        accepted += u64::from(outcome.lanes.count_ones());
+        stalls += u64::from(outcome.stall.is_some());
+    }
+    let elapsed = started.elapsed();
+    drop(link);
+    let seen = sink.settled() - before;
+    Round { millions_per_second: seen as f64 / elapsed.as_secs_f64() / 1e6, accepted, seen, stalls }
+}
