@@ -33,7 +33,7 @@ fn main() {
         false => named.iter().map(String::as_str).collect(),
     };
     let Some(lab) = Lab::new() else { return };
-    let sink = Sink::new(&lab);
+    let sink = Sink::counting(&lab);
     println!("one thread, SYN with MSS (58 bytes), {ROUNDS} rounds of {SECONDS} s, interleaved");
     let mut rounds: Vec<Vec<Round>> = links.iter().map(|_| Vec::new()).collect();
     for number in 0..ROUNDS {

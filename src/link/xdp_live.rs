@@ -230,7 +230,7 @@ impl Engine {
 
     fn run(&self, run: Run) -> Result<Outcome, LinkError> {
         reset(&self.words, run);
-        let result = self.program.run_live(&self.blank[..run.length], narrow(run.count));
+        let result = self.program.run_live(&self.blank[..run.length], narrow(run.count), narrow(LANES));
         settle(&Told::read(&self.words), run, result).map_err(|source| LinkError::System {
             operation: "make frames on",
             object: self.interface.clone(),
@@ -275,7 +275,7 @@ fn companion(
     let run = Run { first: 0, count: 1, length };
     let takes_none = || -> Result<bool, LinkError> {
         reset(words, run);
-        let result = prober.run_live(&vec![0; length], 1);
+        let result = prober.run_live(&vec![0; length], 1, 1);
         result.map_err(refused("run an XDP program"))?;
         Ok(Told::read(words).error == libc::EOPNOTSUPP)
     };

@@ -213,22 +213,20 @@ impl LoadedProgram {
     }
 
     /// Runs the program, an XDP program, `count` times on copies of `frame`, each of which then goes where the
-    /// program says (`BPF_F_TEST_XDP_LIVE_FRAMES`, Linux 5.18). All runs happen on one CPU without a pause.
+    /// program says (`BPF_F_TEST_XDP_LIVE_FRAMES`, Linux 5.18). All runs happen on one CPU, without a pause but after
+    /// each `batch` of them, when the frames are flushed and the CPU sees to its network interrupts.
     ///
     /// # Errors
-    /// ENOMEM when frames could not be allocated, some may have run then; EINVAL for a frame below 14 bytes or above
-    /// some 3,000, or when `count` is 0 or above 256.
-    pub fn run_live(&self, frame: &[u8], count: u32) -> io::Result<()> {
-        if count == 0 || MAX_RUN < count {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
+    /// ENOMEM when frames could not be allocated and EINTR when a signal came: some may have run then. EINVAL for a
+    /// frame below 14 bytes or above some 3,000, E2BIG for a batch above 256.
+    pub fn run_live(&self, frame: &[u8], count: u32, batch: u32) -> io::Result<()> {
         let mut attributes = TestRun {
             program: self.descriptor.as_raw_fd(),
             frame_bytes: u32::try_from(frame.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
             frame: frame.as_ptr() as u64,
             repeat: count,
             flags: LIVE_FRAMES,
-            batch: count,
+            batch,
             ..TestRun::default()
         };
         command(PROGRAM_RUN, &mut attributes).map(drop)
@@ -515,8 +513,6 @@ const LOG_BYTES: usize = 1 << 20;
 const LOG_LINES: usize = 12;
 /// Every page size of Linux that matters divides this.
 const PAGE: usize = 65_536;
-/// `TEST_XDP_MAX_BATCH` in `net/bpf/test_run.c`.
-const MAX_RUN: u32 = 256;
 
 // linux/bpf.h
 const MAP_CREATE: libc::c_int = 0;
