@@ -104,6 +104,7 @@ fn manifest() -> Manifest {
         shard: 1,
         shards: 1,
         passes: 1,
+        first_step: 0,
         rate_pps: None,
         wait_s: 10.0,
         interface: "veth0".to_owned(),

@@ -1,8 +1,9 @@
-//! The bounded "seen" table: says whether a verdict about a target is new.
+//! The bounded "seen" table: says whether a verdict about a target is new, and in which passes the target answered.
 //!
-//! The key is the target's number in the plan and the class of the verdict, so that a RST never hides a later
-//! SYN-ACK. A plan that fits is kept as a bitmap, exact for ever; a larger one in two generations of a hash table,
-//! exact until both are full, after which the older half is forgotten and what it held is counted.
+//! The key is the target's number in the plan; what is kept of it is one byte: the classes of its verdicts, so that a
+//! RST never hides a later SYN-ACK, and the passes it answered. A plan that fits is an array, exact for ever; a larger
+//! one is kept in two generations of a hash table, exact until both are full, after which the older half is forgotten
+//! and what it held is counted.
 //!
 //! Invariant: knows numbers, not addresses; memory never grows beyond what it was given.
 
@@ -11,6 +12,9 @@ use crate::event::State;
 /// Default memory of the table: 64 MiB.
 pub const DEFAULT_BYTES: usize = 64 << 20;
 
+/// Most passes a scan may have: their bits and those of the classes share a byte.
+pub const MAX_PASSES: u8 = 5;
+
 /// Verdicts that were seen.
 #[derive(Debug)]
 pub struct Dedup {
@@ -18,47 +22,48 @@ pub struct Dedup {
     evicted: u64,
 }
 
+/// What was known of a target before a verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// Whether the verdict is of a class that was not seen of the target.
+    pub new: bool,
+    /// The passes in which the target had answered, one bit each, pass 0 lowest.
+    pub passes_before: u8,
+}
+
 #[derive(Debug)]
 enum Table {
-    /// One bit for each target and class.
-    Bitmap(Vec<u64>),
+    /// One byte for each target.
+    Array(Vec<u8>),
     Generations(Generations),
 }
 
 impl Dedup {
     /// A table for a plan of `targets` targets that uses at most about `bytes` of memory.
     pub fn new(targets: u64, bytes: usize) -> Dedup {
-        let words = (u128::from(targets) * u128::from(CLASSES)).div_ceil(64);
-        let table = match usize::try_from(words) {
-            Ok(words) if words <= bytes / 8 => Table::Bitmap(vec![0; words]),
+        let table = match usize::try_from(targets) {
+            Ok(targets) if targets <= bytes => Table::Array(vec![0; targets]),
             _ => Table::Generations(Generations::new(bytes)),
         };
         Dedup { table, evicted: 0 }
     }
 
-    /// Notes a verdict and says whether it is new.
+    /// Notes a verdict about a target from a pass below [`MAX_PASSES`], and says what was known before.
     #[inline]
-    pub fn insert(&mut self, target: u64, state: State) -> bool {
-        let class = class(state);
-        match &mut self.table {
-            Table::Bitmap(words) => {
-                let bit = target * CLASSES + class;
-                let Some(word) = words.get_mut((bit / 64) as usize) else { return true };
-                let mask = 1 << (bit % 64);
-                let new = *word & mask == 0;
-                *word |= mask;
-                new
-            }
-            // A plan has at most 2^63 targets; the class takes the upper half of the key space by addition, so that
-            // no key is 0 and none collides below 2^62 targets. Above, two classes may share a key: then the plan
-            // could not be walked in a lifetime.
+    pub fn insert(&mut self, target: u64, state: State, pass: u8) -> Seen {
+        let mark = match &mut self.table {
+            Table::Array(marks) => usize::try_from(target).ok().and_then(|target| marks.get_mut(target)),
             Table::Generations(generations) => {
-                let key = target.wrapping_mul(CLASSES).wrapping_add(class).wrapping_add(1);
-                let (new, evicted) = generations.insert(key.max(1));
+                // A plan has at most 2^63 targets, so the key is never 0, which marks a free slot.
+                let (mark, evicted) = generations.mark(target + 1);
                 self.evicted += evicted;
-                new
+                Some(mark)
             }
-        }
+        };
+        let Some(mark) = mark else { return Seen { new: true, passes_before: 0 } };
+        let seen = Seen { new: *mark & class(state) == 0, passes_before: *mark >> CLASSES };
+        *mark |= class(state) | (1 << (CLASSES + u32::from(pass.min(MAX_PASSES - 1))));
+        seen
     }
 
     /// How many verdicts were forgotten: a repetition of one would be reported again.
@@ -67,106 +72,136 @@ impl Dedup {
     }
 }
 
-/// Two open-addressing tables of 64-bit keys; 0 marks a free slot. The older is dropped when the younger is full.
+/// Two open-addressing tables; the older is dropped when the younger is full.
 #[derive(Debug)]
 struct Generations {
-    young: Vec<u64>,
-    old: Vec<u64>,
-    used: usize,
-    old_used: usize,
+    young: Slots,
+    old: Slots,
     capacity: usize,
+}
+
+/// Keys, of which 0 marks a free slot, and what is kept of each.
+#[derive(Debug)]
+struct Slots {
+    keys: Vec<u64>,
+    marks: Vec<u8>,
+    used: usize,
 }
 
 impl Generations {
     fn new(bytes: usize) -> Generations {
-        let slots = (bytes / 2 / 8).max(16);
+        let slots = (bytes / 2 / 9).max(16);
         let slots = if slots.is_power_of_two() { slots } else { slots.next_power_of_two() / 2 };
-        // Zeroed memory comes from the kernel page by page as it is touched, so a quiet scan uses little.
-        Generations {
-            young: vec![0; slots],
-            old: vec![0; slots],
-            used: 0,
-            old_used: 0,
-            capacity: slots / 4 * 3,
-        }
+        Generations { young: Slots::new(slots), old: Slots::new(slots), capacity: slots / 4 * 3 }
     }
 
+    /// What is kept of a key, and how many keys had to be forgotten to make room for it.
     #[inline]
-    fn insert(&mut self, key: u64) -> (bool, u64) {
-        let slot = match find(&self.young, key) {
-            Ok(_) => return (false, 0),
+    fn mark(&mut self, key: u64) -> (&mut u8, u64) {
+        let slot = match self.young.find(key) {
+            Ok(slot) => return (&mut self.young.marks[slot], 0),
             Err(slot) => slot,
         };
-        if find(&self.old, key).is_ok() {
-            return (false, 0);
+        if let Ok(slot) = self.old.find(key) {
+            return (&mut self.old.marks[slot], 0);
         }
-        if self.used < self.capacity {
-            self.young[slot] = key;
-            self.used += 1;
-            return (true, 0);
+        if self.young.used < self.capacity {
+            return (self.young.occupy(slot, key), 0);
         }
-        let evicted = self.old_used as u64;
+        let evicted = self.old.used as u64;
         std::mem::swap(&mut self.young, &mut self.old);
-        self.old_used = self.used;
-        self.young.fill(0);
-        let slot = find(&self.young, key).unwrap_or_else(|free| free);
-        self.young[slot] = key;
-        self.used = 1;
-        (true, evicted)
+        self.young.clear();
+        let slot = self.young.find(key).unwrap_or_else(|free| free);
+        (self.young.occupy(slot, key), evicted)
     }
 }
 
-/// The slot that holds a key, or the free slot where it belongs. The table is never full.
-#[inline]
-fn find(slots: &[u64], key: u64) -> Result<usize, usize> {
-    let mask = slots.len() - 1;
-    // Fibonacci hashing: targets come in random order, but a plan's numbers may share their low bits.
-    let mut slot = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20) as usize & mask;
-    loop {
-        match slots[slot] {
-            0 => return Err(slot),
-            found if found == key => return Ok(slot),
-            _ => slot = (slot + 1) & mask,
+impl Slots {
+    fn new(count: usize) -> Slots {
+        // Zeroed memory comes from the kernel page by page as it is touched, so a quiet scan uses little.
+        Slots { keys: vec![0; count], marks: vec![0; count], used: 0 }
+    }
+
+    fn clear(&mut self) {
+        self.keys.fill(0);
+        self.marks.fill(0);
+        self.used = 0;
+    }
+
+    fn occupy(&mut self, slot: usize, key: u64) -> &mut u8 {
+        self.keys[slot] = key;
+        self.used += 1;
+        &mut self.marks[slot]
+    }
+
+    /// The slot that holds a key, or the free slot where it belongs. The table is never full.
+    #[inline]
+    fn find(&self, key: u64) -> Result<usize, usize> {
+        let mask = self.keys.len() - 1;
+        // Fibonacci hashing: targets come in random order, but a plan's numbers may share their low bits.
+        let mut slot = usize::try_from(key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20).unwrap_or(0) & mask;
+        loop {
+            match self.keys[slot] {
+                0 => return Err(slot),
+                found if found == key => return Ok(slot),
+                _ => slot = (slot + 1) & mask,
+            }
         }
     }
 }
 
-/// Verdicts of one class repeat each other; verdicts of two are two facts.
-fn class(state: State) -> u64 {
+/// The bit of a verdict's class: verdicts of one class repeat each other, verdicts of two are two facts.
+fn class(state: State) -> u8 {
     match state {
-        State::Open => 0,
-        State::Closed | State::Unfiltered => 1,
-        State::Filtered => 2,
+        State::Open => 1,
+        State::Closed | State::Unfiltered => 2,
+        State::Filtered => 4,
     }
 }
 
-const CLASSES: u64 = 3;
+const CLASSES: u32 = 3;
+const _: () = assert!(CLASSES + MAX_PASSES as u32 == 8, "classes and passes fill one byte");
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn is_new(dedup: &mut Dedup, target: u64, state: State) -> bool {
+        dedup.insert(target, state, 0).new
+    }
+
     #[test]
     fn a_repetition_is_known_and_another_class_is_new() {
-        for targets in [1000, u64::MAX / 8] {
+        for targets in [1000, u64::MAX / 2] {
             let mut dedup = Dedup::new(targets, 1 << 16);
-            assert!(dedup.insert(7, State::Closed));
-            assert!(dedup.insert(7, State::Open), "a RST never hides a later SYN-ACK");
-            assert!(!dedup.insert(7, State::Open));
-            assert!(!dedup.insert(7, State::Closed));
-            assert!(dedup.insert(8, State::Open));
+            assert!(is_new(&mut dedup, 7, State::Closed));
+            assert!(is_new(&mut dedup, 7, State::Open), "a RST never hides a later SYN-ACK");
+            assert!(!is_new(&mut dedup, 7, State::Open));
+            assert!(!is_new(&mut dedup, 7, State::Closed));
+            assert!(is_new(&mut dedup, 8, State::Open));
             assert_eq!(dedup.evicted(), 0);
+        }
+    }
+
+    #[test]
+    fn the_passes_a_target_answered_are_remembered() {
+        for targets in [1000, u64::MAX / 2] {
+            let mut dedup = Dedup::new(targets, 1 << 16);
+            assert_eq!(dedup.insert(7, State::Open, 1), Seen { new: true, passes_before: 0 });
+            assert_eq!(dedup.insert(7, State::Open, 0), Seen { new: false, passes_before: 0b10 });
+            assert_eq!(dedup.insert(7, State::Closed, 4), Seen { new: true, passes_before: 0b11 });
+            assert_eq!(dedup.insert(7, State::Closed, 4), Seen { new: false, passes_before: 0b1_0011 });
         }
     }
 
     #[test]
     fn a_plan_that_fits_is_exact_whatever_the_order() {
         let mut dedup = Dedup::new(10_000, 1 << 16);
-        assert!(matches!(dedup.table, Table::Bitmap(_)));
+        assert!(matches!(dedup.table, Table::Array(_)));
         let mut new = 0;
         for round in 0..3u64 {
             for target in 0..10_000u64 {
-                new += u64::from(dedup.insert((target * 7919 + round) % 10_000, State::Open));
+                new += u64::from(is_new(&mut dedup, (target * 7919 + round) % 10_000, State::Open));
             }
         }
         assert_eq!(new, 10_000);
@@ -174,18 +209,18 @@ mod tests {
 
     #[test]
     fn a_large_plan_is_exact_until_both_generations_are_full_and_counts_what_it_forgets() {
-        let mut dedup = Dedup::new(u64::MAX / 8, 1 << 16);
-        let room = 2 * (1 << 12) / 4 * 3;
+        let mut dedup = Dedup::new(u64::MAX / 2, 1 << 16);
+        let room = 2 * (1 << 11) / 4 * 3;
         for target in 0..room {
-            assert!(dedup.insert(target * 64, State::Open));
+            assert!(is_new(&mut dedup, target * 64, State::Open));
         }
         assert_eq!(dedup.evicted(), 0);
         for target in 0..room {
-            assert!(!dedup.insert(target * 64, State::Open), "{target}");
+            assert!(!is_new(&mut dedup, target * 64, State::Open), "{target}");
         }
-        assert!(dedup.insert(u64::MAX / 16, State::Open));
+        assert!(is_new(&mut dedup, u64::MAX / 16, State::Open));
         assert_eq!(dedup.evicted(), room / 2);
-        assert!(dedup.insert(0, State::Open), "the oldest half is forgotten");
-        assert!(!dedup.insert((room - 1) * 64, State::Open), "the younger half is not");
+        assert!(is_new(&mut dedup, 0, State::Open), "the oldest half is forgotten");
+        assert!(!is_new(&mut dedup, (room - 1) * 64, State::Open), "the younger half is not");
     }
 }

@@ -16,7 +16,7 @@ fn main() -> ExitCode {
             Exit::Done
         }
         Err(text) => {
-            eprint!("{text}");
+            command::complain(&text);
             Exit::Usage
         }
     };

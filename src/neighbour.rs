@@ -41,7 +41,8 @@ pub struct Neighbours {
     /// Addresses in the order they entered the table, to forget the oldest.
     age: VecDeque<u32>,
     free: Vec<u16>,
-    /// Addresses to ask for again, by due time: all wait equally long, so the queue is sorted.
+    /// Addresses to ask for again, by due time: all wait equally long, so the queue is sorted. One whose time is not
+    /// its entry's is of an address that was answered and forgotten meanwhile, and counts for nothing.
     asked: VecDeque<(u64, u32)>,
     parked: usize,
     capacity: usize,
@@ -50,7 +51,7 @@ pub struct Neighbours {
 #[derive(Debug)]
 enum Entry {
     Known { hop: u16 },
-    Asking { questions: u8, waiting: Vec<Parked> },
+    Asking { questions: u8, due_ns: u64, waiting: Vec<Parked> },
     Silent,
 }
 
@@ -81,7 +82,7 @@ impl Neighbours {
             None => {}
         }
         self.forget_oldest();
-        self.entries.insert(key, Entry::Asking { questions: 0, waiting: Vec::new() });
+        self.entries.insert(key, Entry::Asking { questions: 0, due_ns: now_ns, waiting: Vec::new() });
         self.age.push_back(key);
         self.asked.push_front((now_ns, key));
         Lookup::Unknown
@@ -100,6 +101,17 @@ impl Neighbours {
         self.parked
     }
 
+    /// The probes that wait.
+    pub fn waiting(&self) -> impl Iterator<Item = Parked> + '_ {
+        self.entries
+            .values()
+            .flat_map(|entry| match entry {
+                Entry::Asking { waiting, .. } => waiting.as_slice(),
+                Entry::Known { .. } | Entry::Silent => &[],
+            })
+            .copied()
+    }
+
     /// Whether no more probes may be parked: the transmitter then takes no new targets until answers come.
     pub fn is_full(&self) -> bool {
         PARKED_MAX <= self.parked
@@ -113,10 +125,16 @@ impl Neighbours {
                 return None;
             }
             self.asked.pop_front();
-            let Some(Entry::Asking { questions, waiting }) = self.entries.get_mut(&key) else { continue };
+            let Some(Entry::Asking { questions, due_ns, waiting }) = self.entries.get_mut(&key) else {
+                continue;
+            };
+            if *due_ns != due {
+                continue;
+            }
             if *questions < QUESTIONS {
                 *questions += 1;
-                self.asked.push_back((now_ns + ANSWER_NS, key));
+                *due_ns = now_ns + ANSWER_NS;
+                self.asked.push_back((*due_ns, key));
                 return Some(Ipv4Addr::from(key));
             }
             self.parked -= waiting.len();
@@ -129,8 +147,9 @@ impl Neighbours {
     /// A question that could not be sent is due again.
     pub fn ask_again(&mut self, address: Ipv4Addr, now_ns: u64) {
         let key = u32::from(address);
-        if let Some(Entry::Asking { questions, .. }) = self.entries.get_mut(&key) {
+        if let Some(Entry::Asking { questions, due_ns, .. }) = self.entries.get_mut(&key) {
             *questions = questions.saturating_sub(1);
+            *due_ns = now_ns;
             self.asked.retain(|&(_, other)| other != key);
             self.asked.push_front((now_ns, key));
         }
@@ -139,6 +158,10 @@ impl Neighbours {
     /// Takes an answer; the probes that waited for it are appended to `ready`. Answers nobody asked for are ignored.
     pub fn answer(&mut self, address: Ipv4Addr, mac: Mac, ready: &mut Vec<Parked>) {
         let key = u32::from(address);
+        // More may be asked for at a time than have room: whoever has been known longest makes it.
+        if self.free.is_empty() && matches!(self.entries.get(&key), Some(Entry::Asking { .. })) {
+            self.forget_known();
+        }
         match self.entries.get_mut(&key) {
             Some(Entry::Known { hop }) => self.hops.assign(*hop, mac),
             Some(entry @ (Entry::Asking { .. } | Entry::Silent)) => {
@@ -167,6 +190,18 @@ impl Neighbours {
     /// When the next question is due; `None` when none waits.
     pub fn next_due_ns(&self) -> Option<u64> {
         self.asked.front().map(|&(due, _)| due)
+    }
+
+    /// Forgets the address that has been in the table longest of those that are known: its slot is free again. Nothing
+    /// is under way to a slot between two batches, which is when answers are taken.
+    fn forget_known(&mut self) {
+        let known =
+            self.age.iter().position(|key| matches!(self.entries.get(key), Some(Entry::Known { .. })));
+        if let Some(key) = known.and_then(|place| self.age.remove(place))
+            && let Some(Entry::Known { hop }) = self.entries.remove(&key)
+        {
+            self.free.push(hop);
+        }
     }
 
     /// Makes room for one more address. Those with waiting probes stay.
@@ -262,6 +297,23 @@ mod tests {
         let mut ready = Vec::new();
         neighbours.answer(HOST, MAC, &mut ready);
         assert_eq!((0..4).map(|hop| hops.mac(hop)).collect::<Vec<_>>(), [Mac::default(); 4]);
+    }
+
+    #[test]
+    fn an_address_that_was_forgotten_and_is_asked_for_again_has_its_three_seconds() {
+        let (_, mut neighbours) = table(2);
+        let (mut ready, mut failed) = (Vec::new(), Vec::new());
+        let other = Ipv4Addr::new(192, 0, 2, 8);
+        for (now_ns, address) in [(0, HOST), (1, other)] {
+            assert_eq!(neighbours.look_up(address, now_ns), Lookup::Unknown);
+            assert_eq!(neighbours.question(now_ns, &mut failed), Some(address));
+            neighbours.answer(address, MAC, &mut ready);
+        }
+        let again = ANSWER_NS - 1;
+        assert_eq!(neighbours.look_up(HOST, again), Lookup::Unknown);
+        assert_eq!(neighbours.question(again, &mut failed), Some(HOST));
+        assert_eq!(neighbours.question(ANSWER_NS, &mut failed), None, "the first question is history");
+        assert_eq!(neighbours.question(again + ANSWER_NS, &mut failed), Some(HOST));
     }
 
     #[test]

@@ -5,6 +5,9 @@
 //! I.371) in picoseconds since the scan began; every thread advances it by compare-and-swap before it sends. Credit
 //! never exceeds sigma, so a stopped process, a suspended machine or a full link is followed by no catch-up burst.
 //!
+//! At the highest rate there is no law to keep but one of our own making: what we cause to be dropped at our own
+//! receive side looks like silence. The [`Governor`] lowers the rate when the kernel drops replies, and lifts it again.
+//!
 //! Invariant: reads no clock; whoever asks brings `now`. Integers only.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -65,10 +68,7 @@ impl std::str::FromStr for Rate {
 #[derive(Debug)]
 pub struct Pace {
     /// Time a frame costs, in picoseconds, rounded up: the rate is never exceeded. 0 means no limit.
-    period_ps: u64,
-    /// How far ahead of its time a frame may be sent: (sigma - 1) periods.
-    tolerance_ps: u64,
-    sigma: u64,
+    period_ps: AtomicU64,
     arrival_ps: AtomicU64,
 }
 
@@ -84,39 +84,52 @@ pub enum Grant {
 impl Pace {
     /// The law for a rate: rho is the rate, sigma 10 ms of it but at least 1 frame.
     pub fn new(rate: Rate) -> Pace {
-        let Rate::MilliFrames(milli) = rate else {
-            return Pace { period_ps: 0, tolerance_ps: 0, sigma: u64::MAX, arrival_ps: AtomicU64::new(0) };
-        };
-        let period_ps = PICOSECONDS_PER_1000_SECONDS.div_ceil(milli);
-        let sigma = (BURST_PS / period_ps).max(1);
-        Pace { period_ps, tolerance_ps: (sigma - 1) * period_ps, sigma, arrival_ps: AtomicU64::new(0) }
+        let pace = Pace { period_ps: AtomicU64::new(0), arrival_ps: AtomicU64::new(0) };
+        if let Rate::MilliFrames(milli) = rate {
+            pace.limit(milli);
+        }
+        pace
     }
 
-    /// Frames that may leave at one instant.
+    /// Frames that may leave at one instant; `u64::MAX` without a limit.
     pub fn sigma(&self) -> u64 {
-        self.sigma
+        BURST_PS.checked_div(self.period_ps.load(Ordering::Relaxed)).map_or(u64::MAX, |sigma| sigma.max(1))
+    }
+
+    /// Changes the rate, in frames per 1000 seconds. Credit beyond the new sigma is lost.
+    fn limit(&self, milli: u64) {
+        self.period_ps.store(PICOSECONDS_PER_1000_SECONDS.div_ceil(milli.max(1)), Ordering::Relaxed);
+    }
+
+    /// Takes the limit away.
+    fn lift(&self) {
+        self.period_ps.store(0, Ordering::Relaxed);
     }
 
     /// Asks for up to `want` frames at `now` (nanoseconds since the scan began). Grants none rather than a few when
     /// more will be due within a moment, so that a thread is not woken for every frame.
     #[inline]
     pub fn grant(&self, now_ns: u64, want: u64) -> Grant {
-        if self.period_ps == 0 {
+        let period = self.period_ps.load(Ordering::Relaxed);
+        if period == 0 {
             return Grant::Frames(want);
         }
+        let sigma = (BURST_PS / period).max(1);
+        // How far ahead of its time a frame may be sent.
+        let tolerance = (sigma - 1) * period;
         let now = now_ns.saturating_mul(1000);
-        let quantum = want.min((self.sigma / 2).max(1));
+        let quantum = want.min((sigma / 2).max(1));
         loop {
             let arrival = self.arrival_ps.load(Ordering::Relaxed);
             let start = arrival.max(now);
-            let limit = now + self.tolerance_ps;
-            let due = if start <= limit { (limit - start) / self.period_ps + 1 } else { 0 };
+            let limit = now + tolerance;
+            let due = if start <= limit { (limit - start) / period + 1 } else { 0 };
             if due < quantum {
-                let missing = (quantum - 1) * self.period_ps;
-                return Grant::Wait((start + missing).saturating_sub(self.tolerance_ps).div_ceil(1000));
+                let missing = (quantum - 1) * period;
+                return Grant::Wait((start + missing).saturating_sub(tolerance).div_ceil(1000));
             }
             let frames = due.min(want);
-            let next = start + frames * self.period_ps;
+            let next = start + frames * period;
             if self
                 .arrival_ps
                 .compare_exchange_weak(arrival, next, Ordering::Relaxed, Ordering::Relaxed)
@@ -131,12 +144,69 @@ impl Pace {
     /// capped at sigma whatever is given back.
     #[inline]
     pub fn refund(&self, frames: u64) {
-        if self.period_ps != 0 && frames != 0 {
-            self.arrival_ps.fetch_sub(frames * self.period_ps, Ordering::Relaxed);
+        let back = frames * self.period_ps.load(Ordering::Relaxed);
+        if back != 0 {
+            let earlier = |arrival: u64| Some(arrival.saturating_sub(back));
+            let _ = self.arrival_ps.fetch_update(Ordering::Relaxed, Ordering::Relaxed, earlier);
         }
     }
 }
 
+/// Holds the highest rate at what our own receive side can take: down to seven tenths within 100 ms of a drop, then up
+/// again by a twentieth every 100 ms (additive increase would take minutes at these rates), and away with the limit
+/// once it no longer binds.
+#[derive(Debug)]
+pub struct Governor {
+    looked_ns: u64,
+    sent: u64,
+    drops: u64,
+    ceiling: Option<u64>,
+}
+
+impl Governor {
+    /// A governor for a scan that begins. One for a rate the user chose does nothing: what is dropped is reported.
+    pub fn new() -> Governor {
+        Governor { looked_ns: 0, sent: 0, drops: 0, ceiling: None }
+    }
+
+    /// Looks at the totals of frames sent and replies dropped by the kernel, at most every 50 ms.
+    pub fn observe(&mut self, now_ns: u64, sent: u64, drops: u64, pace: &Pace) {
+        let elapsed_ns = now_ns.saturating_sub(self.looked_ns);
+        if elapsed_ns < LOOK_NS {
+            return;
+        }
+        let milli = u128::from(sent - self.sent) * 1_000_000_000_000 / u128::from(elapsed_ns);
+        let reached = u64::try_from(milli).unwrap_or(MAX_MILLI).min(MAX_MILLI);
+        let dropped = self.drops < drops;
+        (self.looked_ns, self.sent, self.drops) = (now_ns, sent, drops);
+        self.ceiling = match self.ceiling {
+            ceiling if dropped => Some((ceiling.unwrap_or(reached).min(reached) / 10 * 7).max(FLOOR_MILLI)),
+            Some(ceiling) if reached.saturating_mul(4) < ceiling => None,
+            Some(ceiling) => Some((ceiling + ceiling / 40).min(MAX_MILLI)),
+            None => None,
+        };
+        match self.ceiling {
+            Some(milli) => pace.limit(milli),
+            None => pace.lift(),
+        }
+    }
+
+    /// The rate it holds, in frames a second; `None` while it does not limit.
+    pub fn ceiling_pps(&self) -> Option<u64> {
+        self.ceiling.map(|milli| milli / 1000)
+    }
+}
+
+impl Default for Governor {
+    fn default() -> Governor {
+        Governor::new()
+    }
+}
+
+/// How often the governor looks: drops slow the transmitter well within 100 ms.
+const LOOK_NS: u64 = 50_000_000;
+/// The governor never goes below 1000 frames a second.
+const FLOOR_MILLI: u64 = 1_000_000;
 const PICOSECONDS_PER_1000_SECONDS: u64 = 1_000_000_000_000_000;
 const BURST_PS: u64 = 10_000_000_000;
 /// 10^9 frames a second: a picosecond period stays at 1000 or above, exact to 0.1 %.
@@ -210,6 +280,52 @@ mod tests {
                 "rate {rate}: {sent} of {due}"
             );
         }
+    }
+
+    /// A receive side that takes `capacity` replies a second and drops the rest, in virtual time.
+    fn governed(capacity: u64, seconds: u64) -> (u64, u64) {
+        let (pace, mut governor) = (Pace::new(Rate::Max), Governor::new());
+        let (mut now, mut sent, mut drops, mut room) = (0u64, 0u64, 0u64, 0u64);
+        while now < seconds * 1_000_000_000 {
+            now += 100_000;
+            // The link itself takes a million frames a second; the ring holds 10 ms.
+            room = (room + capacity / 10_000).min(capacity / 100);
+            if let Grant::Frames(frames) = pace.grant(now, 64) {
+                let frames = frames.min(100);
+                sent += frames;
+                drops += frames.saturating_sub(room);
+                room = room.saturating_sub(frames);
+            }
+            governor.observe(now, sent, drops, &pace);
+        }
+        (sent, drops)
+    }
+
+    #[test]
+    fn the_governor_finds_what_the_receive_side_can_take() {
+        let (sent, drops) = governed(200_000, 60);
+        assert!(8_000_000 < sent, "sent only {sent} of 12,000,000");
+        assert!(drops * 50 < sent, "{drops} of {sent} dropped");
+    }
+
+    #[test]
+    fn without_drops_the_governor_does_nothing() {
+        let (pace, mut governor) = (Pace::new(Rate::Max), Governor::new());
+        for tick in 1..100 {
+            governor.observe(tick * LOOK_NS, tick * 1000, 0, &pace);
+            assert_eq!(governor.ceiling_pps(), None);
+            assert_eq!(pace.grant(tick, 64), Grant::Frames(64));
+        }
+    }
+
+    #[test]
+    fn one_drop_slows_the_transmitter_at_the_next_look_and_it_probes_upward_again() {
+        let (pace, mut governor) = (Pace::new(Rate::Max), Governor::new());
+        governor.observe(LOOK_NS, 50_000, 0, &pace);
+        governor.observe(2 * LOOK_NS, 100_000, 7, &pace);
+        assert_eq!(governor.ceiling_pps(), Some(700_000));
+        governor.observe(3 * LOOK_NS, 135_000, 7, &pace);
+        assert_eq!(governor.ceiling_pps(), Some(717_500));
     }
 
     proptest! {

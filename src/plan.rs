@@ -29,6 +29,8 @@ pub struct Plan {
     pub shard: Shard,
     /// How often each target is probed.
     pub passes: u8,
+    /// The step of the order to begin with: not 0 when a scan that was stopped goes on. Not in the digest.
+    pub first_step: u64,
     /// The probes, each serving one protocol.
     pub probes: Vec<&'static dyn Probe>,
     /// How they look.
@@ -115,6 +117,8 @@ pub struct Setup {
     pub neighbours: Vec<(std::net::Ipv4Addr, Mac)>,
     /// The rate law.
     pub rate: Rate,
+    /// How long a pass follows the end of the one before.
+    pub pass_gap: Duration,
     /// How long to wait for replies after the last probe.
     pub wait: Duration,
     /// Whether to say how it goes.

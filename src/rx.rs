@@ -175,12 +175,17 @@ impl Desk {
                     Judgement::Invalid(invalid) => counters.invalid[*invalid as usize].add(1),
                     Judgement::Reply(record) => match self.space.rank(&record.target()) {
                         None => counters.invalid[Invalid::OutOfPlan as usize].add(1),
-                        Some(number) if self.dedup.insert(number, record.state) => {
-                            counters.accepted.add(1);
-                            counters.open.add(u64::from(record.state == State::Open));
-                            accepted.push(*record);
+                        Some(number) => {
+                            let seen = self.dedup.insert(number, record.state, record.pass);
+                            count_passes(counters, record.pass, seen.passes_before);
+                            if seen.new {
+                                counters.accepted.add(1);
+                                counters.open.add(u64::from(record.state == State::Open));
+                                accepted.push(*record);
+                            } else {
+                                counters.duplicate.add(1);
+                            }
                         }
-                        Some(_) => counters.duplicate.add(1),
                     },
                 }
             }
@@ -190,10 +195,22 @@ impl Desk {
     }
 }
 
+/// Counts for the estimate of what the first pass missed: targets that answered a later pass, and those of them that
+/// answered the first as well, whichever answer came first.
+fn count_passes(counters: &RxCounters, pass: u8, before: u8) {
+    let (first, later) = (before & 1 != 0, 1 < before);
+    if pass == 0 && !first && later {
+        counters.both.add(1);
+    } else if pass != 0 && !later {
+        counters.later.add(1);
+        counters.both.add(u64::from(first));
+    }
+}
+
 /// Segments judged together. One `u128` holds their settled bits.
 const CHUNK: usize = 64;
-/// How often the kernel's drop counter is read: every 100 ms.
-const DROPS_EVERY_NS: u64 = 100_000_000;
+/// How often the kernel's drop counter is read: every 20 ms, so that the transmitter slows soon after a drop.
+const DROPS_EVERY_NS: u64 = 20_000_000;
 /// What fills the unused places of a chunk.
 const NO_SEGMENT: Segment<'static> = Segment {
     source: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),

@@ -8,7 +8,7 @@ mod manifest;
 mod signals;
 mod status;
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::ScopedJoinHandle;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::generate::Generator;
 use crate::link::{Filter, Framing, Link, LinkError, LinkSpec};
 use crate::neighbour::Neighbours;
 use crate::order::Walk;
-use crate::pace::Pace;
+use crate::pace::{Governor, Pace, Rate};
 use crate::plan::{Plan, Setup};
 use crate::probe::Judge;
 use crate::queue::Queue;
@@ -46,6 +46,8 @@ pub struct Ended {
     pub open: u64,
     /// How long probes were sent, in seconds.
     pub sending_s: f64,
+    /// The seed of the order.
+    pub seed: u64,
     /// Whether it is complete.
     pub status: Status,
     /// What the links had to say: digests of the frames, for one.
@@ -73,6 +75,9 @@ pub enum ScanError {
         /// The interface it was asked on.
         interface: String,
     },
+    /// The user interrupted it while it waited for a router.
+    #[error("interrupted before the first probe")]
+    Interrupted,
     /// The operating system refused something.
     #[error("cannot {operation}: {source}")]
     System {
@@ -86,31 +91,45 @@ pub enum ScanError {
 /// Scans. Returns when every probe was sent, the replies were awaited and every sink is closed, or when the user or
 /// an error ended it; the account in [`Ended`] balances in every case.
 ///
+/// `outlets` opens the sinks; it is called when the link is open, so that a scan this host cannot do (no privilege,
+/// for one) leaves files alone.
+///
 /// # Errors
 /// When it could not start: then nothing was probed.
-pub fn run(plan: &Plan, setup: &Setup, outlets: Vec<Outlet>, argv: Vec<String>) -> Result<Ended, ScanError> {
+pub fn run(
+    plan: &Plan,
+    setup: &Setup,
+    outlets: impl FnOnce() -> Result<Vec<Outlet>, SinkError>,
+    argv: Vec<String>,
+) -> Result<Ended, ScanError> {
     let key = cookie_key(plan, setup)?;
     let templates = templates(plan, setup);
     let mut link = open_link(plan, setup, &templates)?;
+    let outlets = outlets()?;
     let stats = Arc::new(Stats::new(link.tx.len(), link.rx.len(), outlets.len()));
     let records = Queue::new(RECORDS);
     let mut writer = Writer::new(records.clone(), Arc::clone(&stats), outlets);
     let mut manifest = manifest::at_start(plan, setup, argv);
     writer.begin(&manifest)?;
     let signals = signals::Signals::catch()?;
-    let walk = Arc::new(Walk::new(plan.shard.cursors(plan.space.len()), plan.passes));
-    if let Err(error) = gateway::resolve(setup, &mut link) {
-        manifest::close(&mut manifest, Status::Failed, manifest::summary(&stats, &walk, 0));
+    let cursors = plan.shard.cursors(plan.space.len());
+    let walk =
+        Arc::new(Walk::new(cursors, plan.passes, nanoseconds(setup.pass_gap)).from_step(plan.first_step));
+    if let Err(error) = gateway::resolve(setup, &mut link, &signals) {
+        let status =
+            if matches!(error, ScanError::Interrupted) { Status::Interrupted } else { Status::Failed };
+        manifest::close(&mut manifest, status, manifest::summary(&stats, &walk, 0));
         writer.finish(&mut manifest);
         return Err(error);
     }
     let start_ns = clock::monotonic_ns();
-    let job = Job { plan, setup, key, templates, walk, records, stats, start_ns };
+    let pace = Arc::new(Pace::new(setup.rate));
+    let job = Job { plan, setup, key, templates, walk, pace, records, stats, start_ns };
     let control = Control::default();
     status::banner(&job, &link.about);
     let outcome = std::thread::scope(|scope| {
         let threads = start(scope, &job, &control, link, writer);
-        watch(&job, &control, signals, threads)
+        watch(&job, &control, &signals, threads)
     });
     Ok(close(&job, &control, outcome, manifest))
 }
@@ -122,6 +141,7 @@ struct Job<'a> {
     key: CookieKey,
     templates: Vec<(Protocol, Template)>,
     walk: Arc<Walk>,
+    pace: Arc<Pace>,
     records: Queue<Record>,
     stats: Arc<Stats>,
     start_ns: u64,
@@ -145,8 +165,10 @@ struct Control {
     failed: AtomicBool,
     /// Nobody reads the results any more.
     unread: AtomicBool,
-    /// Transmit threads that have ended.
-    tx_ended: AtomicUsize,
+    /// When the last transmit thread ended, in nanoseconds since the scan began.
+    tx_ended_ns: AtomicU64,
+    /// The first step of the order that some transmit thread has not settled.
+    resume_step: Mutex<Option<u64>>,
     remarks: Mutex<Vec<String>>,
     errors: Mutex<Vec<String>>,
 }
@@ -161,7 +183,12 @@ impl Control {
 }
 
 fn note(list: &Mutex<Vec<String>>, text: String) {
-    list.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(text);
+    with(list, |list| list.push(text));
+}
+
+/// What a mutex holds, for a moment. A thread that panicked while it held one left a valid value.
+fn with<T, R>(mutex: &Mutex<T>, look: impl FnOnce(&mut T) -> R) -> R {
+    look(&mut mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
 }
 
 /// A key of the operating system's randomness. A link that keeps its frames gets one made of the seed instead: its
@@ -245,7 +272,7 @@ fn transmitter(
         queue,
         generator: Generator::new(plan.order(), Arc::clone(&plan.space), secrets, &job.templates),
         walk: Arc::clone(&job.walk),
-        pace: Arc::new(Pace::new(setup.rate)),
+        pace: Arc::clone(&job.pace),
         paths: setup.paths.clone(),
         neighbours,
         answers,
@@ -291,6 +318,10 @@ fn transmit(mut tx: Tx, job: &Job<'_>, control: &Control) {
             Err(error) => break Err(error),
         }
     };
+    let step = tx.resume_step();
+    let earliest = |first: Option<u64>| Some(first.map_or(step, |first| first.min(step)));
+    with(&control.resume_step, |first| *first = earliest(*first));
+    control.tx_ended_ns.fetch_max(job.now_ns(), Ordering::Release);
     if let Err(error) = result {
         control.fail(&error);
     }
@@ -298,7 +329,6 @@ fn transmit(mut tx: Tx, job: &Job<'_>, control: &Control) {
         Ok(remark) => remark.into_iter().for_each(|remark| note(&control.remarks, remark)),
         Err(error) => control.fail(&error),
     }
-    control.tx_ended.fetch_add(1, Ordering::Release);
 }
 
 /// The receive thread.
@@ -353,9 +383,10 @@ struct Outcome {
 }
 
 /// Watches the threads until the replies have been awaited, then stops them in the order of the data.
-fn watch(job: &Job<'_>, control: &Control, mut signals: signals::Signals, threads: Threads<'_>) -> Outcome {
+fn watch(job: &Job<'_>, control: &Control, signals: &signals::Signals, threads: Threads<'_>) -> Outcome {
     let mut status = status::Status::new(job);
-    let wait_ns = u64::try_from(job.setup.wait.as_nanos()).unwrap_or(u64::MAX);
+    let mut governor = (job.setup.rate == Rate::Max).then(Governor::new);
+    let wait_ns = nanoseconds(job.setup.wait);
     let mut ended_ns = None;
     loop {
         let now_ns = job.now_ns();
@@ -363,8 +394,15 @@ fn watch(job: &Job<'_>, control: &Control, mut signals: signals::Signals, thread
         if 0 < interrupts {
             control.stop_tx.store(true, Ordering::Relaxed);
         }
-        if ended_ns.is_none() && control.tx_ended.load(Ordering::Acquire) == threads.tx.len() {
-            ended_ns = Some(now_ns);
+        // Asked of the threads themselves: one that panicked has ended, too.
+        if ended_ns.is_none() && threads.tx.iter().all(ScopedJoinHandle::is_finished) {
+            let noted = control.tx_ended_ns.load(Ordering::Acquire);
+            ended_ns = Some(if noted == 0 { now_ns } else { noted });
+        }
+        if let Some(governor) = &mut governor {
+            let (sent, drops) =
+                (job.stats.tx_total(|tx| &tx.sent), job.stats.rx_total(|rx| &rx.kernel_drops));
+            governor.observe(now_ns, sent, drops, &job.pace);
         }
         status.tick(now_ns, ended_ns);
         let hurry = 1 < interrupts
@@ -399,18 +437,22 @@ fn close(job: &Job<'_>, control: &Control, outcome: Outcome, mut manifest: Manif
         (false, true) => Status::Interrupted,
         (false, false) => Status::Complete,
     };
-    let summary = manifest::summary(&job.stats, &job.walk, outcome.sending_ns);
+    let mut summary = manifest::summary(&job.stats, &job.walk, outcome.sending_ns);
+    let left = summary.pending + summary.unsent;
+    summary.resume_step = with(&control.resume_step, |step| step.filter(|_| 0 < left));
     manifest::close(&mut manifest, status, summary);
     for error in outcome.writer.map_or_else(Vec::new, |writer| writer.finish(&mut manifest)) {
         note(&control.errors, error.to_string());
     }
-    let take = |list: &Mutex<Vec<String>>| {
-        std::mem::take(&mut *list.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
-    };
-    let (remarks, errors) = (take(&control.remarks), take(&control.errors));
+    let (remarks, errors) = (with(&control.remarks, std::mem::take), with(&control.errors, std::mem::take));
     let open = job.stats.rx_total(|rx| &rx.open);
     let sending_s = outcome.sending_ns as f64 / 1e9;
-    Ended { summary: manifest.summary.unwrap_or_default(), open, sending_s, status, remarks, errors }
+    let (summary, seed) = (manifest.summary.unwrap_or_default(), job.plan.seed);
+    Ended { summary, open, sending_s, seed, status, remarks, errors }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Records between the receive threads and the writer: 4.6 MB.

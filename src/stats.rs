@@ -66,6 +66,10 @@ pub struct RxCounters {
     pub open: Counter,
     /// Frames the kernel dropped.
     pub kernel_drops: Counter,
+    /// Targets that answered a pass after the first.
+    pub later: Counter,
+    /// Of those, targets that answered the first pass too.
+    pub both: Counter,
     /// Verdicts the bounded "seen" table forgot: a later repetition of one would be written again.
     pub evicted: Counter,
 }

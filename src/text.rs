@@ -1,4 +1,4 @@
-//! Numbers for people: grouped digits, scaled rates, durations.
+//! Text for people: grouped digits, scaled rates, durations, and words that cannot drive a terminal.
 //!
 //! Invariant: for standard error and `swath plan` only; result files carry plain numbers.
 
@@ -13,6 +13,20 @@ pub fn grouped(number: u128) -> String {
         text.push(digit);
     }
     text
+}
+
+/// The text with control characters other than line feeds escaped: what a user, a file or a path put into a message
+/// does not move the cursor.
+pub fn harmless(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() && character != '\n' {
+            safe.extend(character.escape_default());
+        } else {
+            safe.push(character);
+        }
+    }
+    safe
 }
 
 /// A quantity with three significant digits and a decimal prefix, ready for its unit: `1.49 M`, `99.7 k`, `512 `.

@@ -12,7 +12,7 @@ use crate::event::Record;
 use crate::generate::Generator;
 use crate::link::{LinkError, Stall, TxQueue};
 use crate::neighbour::{Lookup, Neighbours, Parked};
-use crate::order::Walk;
+use crate::order::{Take, Walk};
 use crate::pace::{Grant, Pace};
 use crate::path::{Path, Paths};
 use crate::queue::Queue;
@@ -96,17 +96,26 @@ impl Tx {
         };
         // Questions to neighbours come first: probes wait for them. They are frames like any other to the law.
         let asked = self.ask_neighbours(now_ns, granted)?;
-        self.fill_batch(now_ns, granted - asked);
+        let next_pass_ns = self.fill_batch(now_ns, granted - asked);
         self.resolve_hops(now_ns);
         let (sent, stall) = if self.batch.is_empty() { (0, None) } else { self.submit()? };
         self.parts.pace.refund(granted - asked - sent);
         self.count_pending();
         Ok(match stall {
-            None if asked + sent == 0 => Step::Wait(now_ns + PAUSE_NS),
+            None if asked + sent == 0 => Step::Wait(self.idle_until(now_ns, next_pass_ns)),
             None => Step::Again,
             Some(Stall::Full) => Step::Wait(now_ns + FULL_NS),
             Some(Stall::Down) => Step::Wait(now_ns + DOWN_NS),
         })
+    }
+
+    /// The first step of the walk that is not settled, as far as this thread knows: what a scan that was stopped goes on
+    /// with.
+    pub fn resume_step(&self) -> u64 {
+        let walk = &self.parts.walk;
+        let ready = self.ready.iter().map(|&(cursor, pass)| walk.step_of(cursor, pass));
+        let parked = self.parts.neighbours.waiting().map(|parked| walk.step_of(parked.cursor, parked.pass));
+        ready.chain(parked).fold(walk.next_step(), u64::min)
     }
 
     /// Ends the link's queue; returns what it has to say.
@@ -142,25 +151,39 @@ impl Tx {
     /// Asks for the neighbours that are due, at most `most`; returns how many questions left.
     fn ask_neighbours(&mut self, now_ns: u64, most: u64) -> Result<u64, LinkError> {
         let IpAddr::V4(address) = self.parts.source.address else { return Ok(0) };
-        let mut asked = 0;
+        let (mut asked, mut failure) = (0, None);
         while asked < most {
             let Some(wanted) = self.parts.neighbours.question(now_ns, &mut self.given_up) else { break };
             let question = arp::request(self.parts.source.mac, address, wanted);
-            if !self.parts.queue.send(&question)? {
-                self.parts.neighbours.ask_again(wanted, now_ns + FULL_NS);
-                break;
+            match self.parts.queue.send(&question) {
+                Ok(true) => asked += 1,
+                refused => {
+                    self.parts.neighbours.ask_again(wanted, now_ns + FULL_NS);
+                    failure = refused.err();
+                    break;
+                }
             }
-            asked += 1;
         }
+        // The account comes before the error that ends the scan.
         let (stats, thread) = &self.parts.stats;
         stats.tx[*thread].housekeeping.add(asked);
         stats.tx[*thread].unresolved.add(self.given_up.len() as u64);
         self.given_up.clear();
-        Ok(asked)
+        self.count_pending();
+        failure.map_or(Ok(asked), Err)
     }
 
-    /// Fills the batch with at most `most` probes: those that waited, or the next of the order.
-    fn fill_batch(&mut self, now_ns: u64, most: u64) {
+    /// How long there is nothing to do: until the next pass begins, unless somebody is awaited before.
+    fn idle_until(&self, now_ns: u64, next_pass_ns: Option<u64>) -> u64 {
+        match next_pass_ns {
+            Some(begins_ns) if self.ready.is_empty() && self.parts.neighbours.parked() == 0 => begins_ns,
+            _ => now_ns + PAUSE_NS,
+        }
+    }
+
+    /// Fills the batch with at most `most` probes: those that waited, or the next of the order. Returns when the next
+    /// pass begins, if it must be awaited.
+    fn fill_batch(&mut self, now_ns: u64, most: u64) -> Option<u64> {
         self.batch.resize(0);
         self.batch.time_us = low_32((now_ns + self.parts.epoch_offset_ns) / 1000);
         if !self.ready.is_empty() {
@@ -168,11 +191,14 @@ impl Tx {
             let count = self.ready.len().min(most);
             self.parts.generator.fill_scattered(&self.ready[..count], &mut self.batch);
             self.ready.drain(..count);
-        } else if !self.parts.neighbours.is_full()
-            && let Some(chunk) = self.parts.walk.take(most.min(LANES as u64))
-        {
-            self.parts.generator.fill(chunk, &mut self.batch);
+        } else if !self.parts.neighbours.is_full() {
+            match self.parts.walk.take(now_ns, most.min(LANES as u64)) {
+                Take::Chunk(chunk) => self.parts.generator.fill(chunk, &mut self.batch),
+                Take::Wait(begins_ns) => return Some(begins_ns),
+                Take::End => {}
+            }
         }
+        None
     }
 
     /// Gives every lane its next hop, and takes those out that have none yet or never will.

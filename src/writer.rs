@@ -38,6 +38,12 @@ impl Show {
         Show(states.iter().fold(0, |bits, state| bits | 1 << state.number()))
     }
 
+    /// What is left for a sink whose entries do not tell the state: one state alone as it is, of several the open ones.
+    #[must_use]
+    pub const fn unambiguous(self) -> Show {
+        if self.0.count_ones() == 1 { self } else { Show(self.0 & Show::OPEN.0) }
+    }
+
     /// Whether records of that state are shown.
     #[inline]
     pub fn contains(self, state: State) -> bool {
@@ -276,6 +282,15 @@ mod tests {
     use crate::event::{Reason, Status, Summary};
     use crate::target::{Port, Protocol, Target};
 
+    #[test]
+    fn a_sink_that_tells_no_state_is_given_one_state_only() {
+        assert_eq!(Show::ALL.unambiguous(), Show::OPEN);
+        assert_eq!(Show::states(&[State::Open, State::Closed]).unambiguous(), Show::OPEN);
+        let closed = Show::states(&[State::Closed]);
+        assert_eq!(closed.unambiguous(), closed);
+        assert!(!Show::states(&[State::Closed, State::Filtered]).unambiguous().contains(State::Closed));
+    }
+
     /// What a scripted sink did, for the test to look at.
     #[derive(Debug, Default)]
     struct Script {
@@ -480,6 +495,7 @@ mod tests {
             shard: 1,
             shards: 1,
             passes: 1,
+            first_step: 0,
             rate_pps: None,
             wait_s: 0.0,
             interface: String::new(),

@@ -17,6 +17,7 @@ use swath::host::{Hop, Host, HostError, InterfaceKind, Reach, Selection, reach_o
 use swath::link::{
     BACKENDS, Filter, Framing, Link, LinkError, LinkInterface, LinkSpec, RxQueue, Stall, TxQueue,
 };
+use swath::sys::ring::{Ring, RingSize};
 use swath::sys::{clock, namespace};
 use swath::wire::ethernet::{self, Mac};
 
@@ -76,6 +77,18 @@ impl Lab {
     /// A link on v0 with templates from the near address.
     fn open_near(&self, gate: Gate) -> Link {
         self.near(|| open("v0", NEAR, "2001:db8::1", gate, far_mac(&self.far)))
+    }
+
+    /// A ring on v1 for everything sent to the far address, whose kernel gives no answers.
+    fn small_ring(&self, size: RingSize) -> Ring {
+        self.far(|| {
+            let index = Host::read().expect("facts").interface("v1").expect("v1").index;
+            run(&["ip", "addr", "del", "192.0.2.2/24", "dev", "v1"]);
+            let addresses = vec![FAR.parse().expect("address")];
+            let filter = Filter { addresses, port_first: 0, port_last: u16::MAX };
+            let program = swath::link::filter::program(&filter, Framing::Ethernet);
+            Ring::open(index, &program, size).expect("a ring")
+        })
     }
 
     /// A link on v1, used for receiving what is sent to the far address.
@@ -373,20 +386,41 @@ fn netns_a_neighbour_answers_an_arp_request() {
 #[test]
 fn netns_frames_the_ring_had_no_room_for_are_counted() {
     let Some(lab) = Lab::new() else { return };
-    let mut far = lab.open_far();
-    // The far kernel knows no route back, so it spends no time on answers.
-    lab.ip(&lab.far, "addr del 192.0.2.2/24 dev v1");
+    let mut ring = lab.small_ring(RingSize { block_bytes: 64 << 10, blocks: 4, retire_ms: 4 });
     let mut near = lab.open_near(Gate::open());
-    let count = 6_000 * LANES;
-    for _ in 0..6_000 {
+    let count = 64 * LANES;
+    for number in 0..64 {
+        submit_all(near.tx[0].as_mut(), &probes(FAR, PORTS.0, number, LANES));
+    }
+    let (mut received, mut last) = (0, 1);
+    while last != 0 {
+        last = 0;
+        ring.next(Duration::from_millis(100), |_| last += 1).expect("polled");
+        received += last;
+    }
+    let drops = ring.drops().expect("a counter");
+    assert_eq!(ring.drops().expect("a counter"), drops, "reading does not forget");
+    assert!(0 < drops && 0 < received);
+    assert_eq!(received + drops, count as u64);
+}
+
+#[test]
+fn netns_a_ring_that_was_full_goes_on_when_it_is_read() {
+    let Some(lab) = Lab::new() else { return };
+    let mut ring = lab.small_ring(RingSize { block_bytes: 64 << 10, blocks: 4, retire_ms: 4 });
+    let mut near = lab.open_near(Gate::open());
+    for _ in 0..64 {
         submit_all(near.tx[0].as_mut(), &probes(FAR, PORTS.0, 0, LANES));
     }
-    let received = drain(far.rx[0].as_mut()).len();
-    let drops = far.rx[0].drops().expect("a counter");
-    assert_eq!(far.rx[0].drops().expect("a counter"), drops, "reading does not forget");
-    eprintln!("{count} frames while nobody polled: the ring kept {received}, the kernel dropped {drops}");
-    assert!(0 < drops);
-    assert_eq!(received as u64 + drops, count as u64);
+    for _ in 0..8 {
+        ring.next(Duration::from_millis(50), |_| ()).expect("polled");
+    }
+    for number in 0..20 {
+        submit_all(near.tx[0].as_mut(), &probes(FAR, PORTS.0, number, 1));
+        let mut frames = 0;
+        ring.next(Duration::from_millis(500), |_| frames += 1).expect("polled");
+        assert_eq!(frames, 1, "probe {number}");
+    }
 }
 
 #[test]
@@ -504,6 +538,196 @@ fn netns_the_host_reads_what_ip_configured() {
     let down =
         lab.near(|| Host::read().expect("facts")).route_to(address(FAR), Some("v0")).expect_err("down");
     assert_eq!(down.to_string(), "interface v0 is down; bring it up: ip link set v0 up");
+}
+
+/// Opens tun0 and answers each TCP packet with a RST, as the far end of a tunnel would.
+const TUNNEL: &str = r#"
+import fcntl, os, struct
+tun = os.open("/dev/net/tun", os.O_RDWR)
+fcntl.ioctl(tun, 0x400454CA, struct.pack("16sH22x", b"tun0", 0x1001))
+print("ready", flush=True)
+while True:
+    packet = bytearray(os.read(tun, 2000))
+    if packet[0] >> 4 == 4 and packet[9] == 6:
+        addresses, at = slice(12, 20), 20
+    elif packet[0] >> 4 == 6 and packet[6] == 6:
+        addresses, at = slice(8, 40), 40
+    else:
+        continue
+    both = packet[addresses]
+    packet[addresses] = both[len(both) // 2:] + both[:len(both) // 2]
+    packet[at:at + 4] = packet[at + 2:at + 4] + packet[at:at + 2]
+    sequence = struct.unpack_from("!I", packet, at + 4)[0]
+    struct.pack_into("!IIBB", packet, at + 4, 0, sequence + 1, 0x50, 0x14)
+    os.write(tun, packet)
+"#;
+
+/// The tunnel's process, ended with the test.
+struct Tunnel(std::process::Child);
+
+impl Tunnel {
+    fn open(namespace: &str) -> Tunnel {
+        use std::io::Read;
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", namespace, "python3", "-c", TUNNEL]);
+        let mut child = command.stdout(std::process::Stdio::piped()).spawn().expect("python3");
+        let mut ready = [0; 6];
+        child.stdout.as_mut().expect("piped").read_exact(&mut ready).expect("a tunnel");
+        Tunnel(child)
+    }
+}
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn netns_a_tunnel_carries_packets_without_ethernet_headers() {
+    let Some(lab) = Lab::new() else { return };
+    let _tunnel = Tunnel::open(&lab.near);
+    lab.ip(&lab.near, "addr add 198.51.100.1/32 dev tun0");
+    lab.ip(&lab.near, "addr add 2001:db8:7::1/64 dev tun0 nodad");
+    lab.ip(&lab.near, "link set tun0 up");
+    lab.ip(&lab.near, "route add 203.0.113.0/24 dev tun0");
+    let host = lab.near(|| Host::read().expect("facts"));
+    let routing = host.route_to("203.0.113.7".parse().expect("address"), None).expect("a route");
+    assert_eq!((routing.hop, routing.source), (Hop::Bare, IpAddr::from([198, 51, 100, 1])));
+    let mut link = lab.near(|| open("tun0", "198.51.100.1", "2001:db8:7::1", Gate::open(), Mac::default()));
+    let mut batch = probes("203.0.113.7", 443, 100, LANES);
+    for lane in (0..LANES).step_by(2) {
+        batch.template[lane] = 1;
+        batch.destination_v6[lane] = 0x2001_0db8_0007 << 80 | 9;
+    }
+    submit_all(link.tx[0].as_mut(), &batch);
+    let frames = drain(link.rx[0].as_mut());
+    let mut answers: Vec<u32> = frames
+        .iter()
+        .filter_map(|bytes| {
+            let ethertype = if bytes[8] >> 4 == 4 { ethernet::IPV4 } else { ethernet::IPV6 };
+            let header = ethernet::header(Mac::default(), Mac::default(), ethertype);
+            segment(0, &[&header[..], &bytes[8..]].concat())
+        })
+        .inspect(|answer| assert_eq!((answer.source_port, answer.flags), (443, RST_ACK)))
+        .map(|answer| answer.acknowledgement)
+        .collect();
+    answers.sort_unstable();
+    assert_eq!(answers, (101..=164).collect::<Vec<u32>>());
+    let error = link.tx[0].send(&[0; 42]).expect_err("no IP packet");
+    assert!(error.to_string().contains("only IP packets"), "{error}");
+}
+
+/// Prints what a ring of each size keeps while nobody polls, and how long a lone frame waits in it.
+#[test]
+#[ignore = "a measurement, not a check"]
+fn netns_measure_ring_sizes() {
+    let Some(lab) = Lab::new() else { return };
+    lab.ip(&lab.far, "addr del 192.0.2.2/24 dev v1");
+    let mut near = lab.open_near(Gate::open());
+    let index = lab.far(|| Host::read().expect("facts").interface("v1").expect("v1").index);
+    let filter =
+        Filter { addresses: vec![FAR.parse().expect("address")], port_first: 0, port_last: u16::MAX };
+    let filter = swath::link::filter::program(&filter, Framing::Ethernet);
+    for (blocks, block_kib, retire_ms) in [
+        (64, 256, 4),
+        (64, 1024, 8),
+        (128, 256, 4),
+        (128, 256, 8),
+        (256, 128, 4),
+        (256, 256, 4),
+        (512, 128, 4),
+    ] {
+        let size = RingSize { block_bytes: block_kib << 10, blocks, retire_ms };
+        let started = Instant::now();
+        let mut ring = lab.far(|| Ring::open(index, &filter, size).expect("a ring"));
+        let opened = started.elapsed();
+        let mut latency_us = Vec::new();
+        for number in 0..50 {
+            submit_all(near.tx[0].as_mut(), &probes(FAR, PORTS.0, number, 1));
+            let mut times = Vec::new();
+            while times.is_empty() {
+                ring.next(Duration::from_millis(100), |packet| times.push(packet.time_ns)).expect("polled");
+            }
+            latency_us.push((clock::realtime_ns() - times[0]) / 1000);
+        }
+        latency_us.sort_unstable();
+        let before = ring.drops().expect("a counter");
+        let (started, count) = (Instant::now(), 10_000 * LANES);
+        for _ in 0..10_000 {
+            submit_all(near.tx[0].as_mut(), &probes(FAR, PORTS.0, 0, LANES));
+        }
+        let rate = count as f64 / started.elapsed().as_secs_f64();
+        let kept = count as u64 - (ring.drops().expect("a counter") - before);
+        eprintln!(
+            "{blocks} x {block_kib} KiB, {retire_ms} ms: open {opened:?}, a frame waits {} us (median) {} us (max), \
+             at {:.2} Mpps it keeps {kept} frames, {:.0} ms",
+            latency_us[25],
+            latency_us[49],
+            rate / 1e6,
+            kept as f64 / rate * 1e3
+        );
+    }
+}
+
+/// The child of the next test: opens a link on the loopback device.
+#[test]
+#[ignore = "runs without privilege, as a child of the next test"]
+fn child_without_privilege() {
+    let spec = LinkSpec {
+        argument: None,
+        interface: Some(LinkInterface {
+            name: "lo".to_owned(),
+            index: 1,
+            mac: Mac::default(),
+            framing: Framing::Loopback,
+        }),
+        templates: Arc::from([]),
+        hops: NextHops::new(1),
+        gate: Arc::new(Gate::open()),
+        filter: Filter { addresses: Vec::new(), port_first: 1, port_last: 2 },
+    };
+    let backend = BACKENDS.iter().find(|backend| backend.name == "af_packet").expect("a row");
+    let error = (backend.open)(&spec).err().expect("no privilege");
+    assert!(!Host::read().expect("facts").can_send_raw);
+    eprintln!("answer: {error}");
+}
+
+#[test]
+fn netns_without_privilege_the_error_says_how_to_get_it() {
+    let Some(_lab) = Lab::new() else { return };
+    let myself = std::env::current_exe().expect("a path");
+    let myself = myself.to_str().expect("a path in UTF-8");
+    let child = ["--ignored", "--exact", "child_without_privilege", "--nocapture"];
+    let mut command = vec!["setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw", myself];
+    command.extend(child);
+    let said = String::from_utf8_lossy(&run(&command).stderr).into_owned();
+    let expected = "no permission to open packet sockets: run as root, or once: setcap cap_net_raw";
+    assert!(said.contains(expected), "{said}");
+}
+
+/// Prints how fast frames are finished, gated and digested without being sent.
+#[test]
+#[ignore = "a measurement, not a check"]
+fn measure_the_null_link() {
+    let spec = LinkSpec {
+        argument: None,
+        interface: None,
+        templates: Arc::from([syn_v4(NEAR, Mac::default())]),
+        hops: NextHops::new(1),
+        gate: Arc::new(Gate::open()),
+        filter: Filter { addresses: Vec::new(), port_first: 1, port_last: 2 },
+    };
+    let backend = BACKENDS.iter().find(|backend| backend.name == "null").expect("a row");
+    let mut link = (backend.open)(&spec).expect("opened");
+    let batch = probes("198.18.0.1", 443, 0, LANES);
+    let started = Instant::now();
+    for _ in 0..100_000 {
+        link.tx[0].submit(&batch).expect("no fatal error");
+    }
+    let ns = started.elapsed().as_nanos() as f64 / (100_000 * LANES) as f64;
+    eprintln!("null: {ns:.1} ns per frame: {}", link.tx[0].finish().expect("finished").expect("a digest"));
 }
 
 /// Prints the rate; asserts only that the sink saw what the link says it sent.

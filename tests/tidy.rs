@@ -83,8 +83,8 @@ const LAW: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "batch", "cookie", "event", "host", "link", "order", "pace", "path", "plan", "probe", "sink",
-            "target", "wire",
+            "batch", "cookie", "dedup", "event", "host", "link", "order", "pace", "path", "plan", "probe",
+            "sink", "target", "wire",
         ],
     ),
     ("command", &["batch", "cli", "event", "host", "order", "plan", "scan", "sink", "text", "writer"]),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
 
+use crate::dedup::MAX_PASSES;
 use crate::event::State;
 use crate::link::BACKENDS;
 use crate::order::Shard;
@@ -63,6 +64,10 @@ pub struct Args {
     #[arg(long, value_name = "N", help_heading = TARGETS)]
     pub seed: Option<u64>,
 
+    /// Go on where a scan with this --seed was stopped; it says where at its end
+    #[arg(long, value_name = "N", default_value = "0", hide_default_value = true, help_heading = TARGETS)]
+    pub resume_index: u64,
+
     /// Scan part I of N; the parts are disjoint and together complete
     #[arg(long, value_name = "I/N", value_parser = shard, default_value = "1/1", help_heading = TARGETS)]
     pub shard: Shard,
@@ -70,6 +75,18 @@ pub struct Args {
     /// Frames a second: 100, 10k, 1.5m, or max
     #[arg(short = 'r', long, value_name = "PPS", default_value = "100", help_heading = SENDING)]
     pub rate: Rate,
+
+    /// Probe each target N times, each pass after the one before; the summary then says what one pass misses
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u8).range(1..=i64::from(MAX_PASSES)), help_heading = SENDING)]
+    pub passes: u8,
+
+    /// As --passes N+1
+    #[arg(long, value_name = "N", conflicts_with = "passes", value_parser = clap::value_parser!(u8).range(0..i64::from(MAX_PASSES)), help_heading = SENDING)]
+    pub retries: Option<u8>,
+
+    /// How long a pass follows the one before, in seconds
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "5", help_heading = SENDING)]
+    pub pass_gap: Duration,
 
     /// How long to wait for late replies after the last probe, in seconds
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "10", help_heading = SENDING)]
@@ -138,6 +155,13 @@ pub struct Args {
     /// Accepted for the habits of other tools; no name is looked up
     #[arg(short = 'n', long = "no-dns", hide = true)]
     pub no_dns: bool,
+}
+
+impl Args {
+    /// How often each target is probed.
+    pub fn passes(&self) -> u8 {
+        self.retries.map_or(self.passes, |retries| retries + 1)
+    }
 }
 
 /// Which states are reported.

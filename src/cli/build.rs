@@ -39,6 +39,12 @@ pub enum BuildError {
 /// [`BuildError::Usage`] for any target, port, exclude or file that cannot be read, and for a plan that is empty or
 /// too large.
 pub fn plan(args: &Args) -> Result<Plan, BuildError> {
+    if args.resume_index != 0 && args.seed.is_none() {
+        return usage(
+            "--resume-index counts in the order of one seed; give the --seed of the scan that was stopped"
+                .into(),
+        );
+    }
     let targets = target_list(args)?;
     let user = excluded(args)?;
     let ports = port_set(args, targets.endpoints.is_empty() || !targets.ranges.is_empty())?;
@@ -74,7 +80,8 @@ pub fn plan(args: &Args) -> Result<Plan, BuildError> {
         space,
         seed: args.seed.map_or_else(random_seed, Ok)?,
         shard: args.shard,
-        passes: 1,
+        passes: args.passes(),
+        first_step: args.resume_index,
         probes,
         dress: Dress { layout: args.layout, ttl: args.ttl },
         excluded: removed.union(&swept_over),
@@ -94,6 +101,13 @@ pub fn setup(
 ) -> Result<Setup, BuildError> {
     let (backend, argument, chosen) = backend(&args.link)?;
     if backend.transmits {
+        if argument.is_some() {
+            let name = backend.name;
+            return usage(format!(
+                "--link {}: {name} takes nothing behind a colon; -e names the interface",
+                args.link
+            ));
+        }
         on_wire(args, plan, &read_host()?, (backend, chosen))
     } else {
         off_wire(args, plan, backend, argument)
@@ -262,6 +276,7 @@ fn off_wire(
         gateways: Vec::new(),
         neighbours: Vec::new(),
         rate: args.rate,
+        pass_gap: args.pass_gap,
         wait: args.wait,
         quiet: args.quiet,
     })
@@ -311,6 +326,7 @@ fn on_wire(
         gateways: routes.gateways,
         neighbours: neighbours.collect(),
         rate: args.rate,
+        pass_gap: args.pass_gap,
         wait: args.wait,
         quiet: args.quiet,
     })

@@ -18,6 +18,9 @@ pub(super) fn canonical(words: Vec<OsString>, command: &clap::Command) -> Result
             continue;
         };
         options_end = text == "--";
+        if let Some((_, instead)) = REFUSED.iter().find(|(option, _)| *option == text) {
+            return Err(format!("swath: there is no {text}: {instead}\n"));
+        }
         if let Some((_, long)) = TWO_LETTERS.iter().find(|(short, _)| *short == text) {
             canonical.push(OsString::from(long));
         } else if let Some(rest) = text.strip_prefix("--").filter(|rest| !rest.is_empty()) {
@@ -35,7 +38,9 @@ fn long_option(rest: &str, command: &clap::Command) -> OsString {
     let plain = plain(name);
     let alias = ALIASES.iter().find(|(alias, _)| *alias == plain).map(|(_, long)| (*long).to_owned());
     let long = alias.or_else(|| {
-        let mut longs = command.get_arguments().filter_map(clap::Arg::get_long);
+        let longs = command.get_arguments().filter_map(clap::Arg::get_long);
+        // clap adds these two later, when it reads.
+        let mut longs = longs.chain(["help", "version"]);
         longs.find(|long| self::plain(long) == plain).map(ToOwned::to_owned)
     });
     let mut word = OsString::from("--");
@@ -55,6 +60,23 @@ fn plain(name: &str) -> String {
 const TWO_LETTERS: &[(&str, &str)] =
     &[("-iL", "--include-file"), ("-sS", "--syn-scan"), ("-Pn", "--no-ping")];
 
+/// Short options of two letters that would otherwise be read as an option and its value (`-o J`), and what to say
+/// instead.
+const REFUSED: &[(&str, &str)] = &[
+    ("-oJ", "write -o FILE.json (one JSON object a line)"),
+    ("-oD", "write -o FILE.ndjson (one JSON object a line)"),
+    ("-oL", "write -o FILE.txt (ip:port lines) or -o FILE.csv"),
+    ("-oG", "write -o FILE.csv, or -o FILE.txt for ip:port lines"),
+    ("-oX", "write -o FILE.db (SQLite), -o FILE.ndjson or -o FILE.csv"),
+    ("-oB", "write -o FILE.db (SQLite), which needs no conversion"),
+    ("-oN", "lines of text are the default on standard output; -o text:FILE writes them to a file"),
+    ("-oA", "repeat -o, once for each format: -o FILE.db -o FILE.ndjson"),
+    ("-sT", "this version sends SYNs only, which needs no option"),
+    ("-sU", "this version sends SYNs only"),
+    ("-sA", "this version sends SYNs only"),
+    ("-sV", "this version asks services nothing"),
+];
+
 /// Other names of long options, without `-_.`, in lower case.
 const ALIASES: &[(&str, &str)] = &[
     ("adapter", "interface"),
@@ -66,6 +88,7 @@ const ALIASES: &[(&str, &str)] = &[
     ("excluderange", "exclude"),
     ("includefile", "include-file"),
     ("maxrate", "rate"),
+    ("maxretries", "retries"),
     ("openonly", "open"),
     ("port", "ports"),
     ("randomseed", "seed"),
@@ -97,12 +120,26 @@ mod tests {
             spelled(&["--max-rate=10k", "-iL", "f", "--TOPPORTS"]),
             ["--rate=10k", "--include-file", "f", "--top-ports"]
         );
+        assert_eq!(spelled(&["--HELP", "--Version"]), ["--help", "--version"]);
     }
 
     #[test]
     fn what_is_no_option_stays_as_it_is() {
         assert_eq!(spelled(&["-p80", "-", "--", "--Rate"]), ["-p80", "-", "--", "--Rate"]);
         assert_eq!(spelled(&["--no-such=1"]), ["--no-such=1"]);
+    }
+
+    #[test]
+    fn options_of_two_letters_that_are_none_of_ours_say_what_to_write_instead() {
+        let words = ["swath", "192.0.2.1", "-oJ", "out.json"].iter().map(OsString::from).collect();
+        let error = canonical(words, &command()).expect_err("refused");
+        assert!(error.contains("-oJ") && error.contains("-o FILE.json"), "{error}");
+        let words = ["--", "-oJ"].iter().map(OsString::from).collect();
+        assert!(canonical(words, &command()).is_ok(), "no option behind --");
+        for (option, instead) in REFUSED {
+            assert!(option.len() == 3 && !TWO_LETTERS.iter().any(|(short, _)| short == option), "{option}");
+            assert!(!instead.ends_with('.'), "{instead}");
+        }
     }
 
     #[test]

@@ -3,6 +3,10 @@
 pub mod plan;
 pub mod scan;
 
+use std::io::Write;
+
+use crate::text::harmless;
+
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -29,4 +33,10 @@ impl Exit {
             Exit::Interrupted => 130,
         }
     }
+}
+
+/// Writes to standard error. A closed one (`swath ... 2>&1 | head`) is no reason to end a scan or to panic, as the
+/// `eprint` macros do. Control characters, which arguments and file names may hold, are escaped.
+pub fn complain(text: &str) {
+    let _ = std::io::stderr().write_all(harmless(text).as_bytes());
 }

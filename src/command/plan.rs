@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::Exit;
+use super::{Exit, complain};
 use crate::cli::{Args, build};
 use crate::order;
 use crate::plan::{Plan, wire_bits};
@@ -17,7 +17,7 @@ pub fn run(args: &Args) -> Exit {
             Exit::Done
         }
         Err(error) => {
-            eprintln!("swath: {error}");
+            complain(&format!("swath: {error}\n"));
             Exit::Usage
         }
     }

@@ -10,6 +10,8 @@
 mod read;
 mod route;
 mod segment;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::io;

@@ -43,7 +43,7 @@ impl Host {
         if !outgoing.up {
             return Err(HostError::InterfaceDown { name: outgoing.name.clone() });
         }
-        let hop = hop(route, outgoing);
+        let hop = hop(route, outgoing).ok_or_else(no_route)?;
         if hop == Hop::OnLink && segment::is_edge(outgoing, address) {
             return Err(HostError::ManyStations { address });
         }
@@ -75,7 +75,7 @@ impl Host {
             RouteKind::Refused => Reach::Unreachable,
             RouteKind::Broadcast | RouteKind::Multicast => Reach::ManyStations,
             RouteKind::Unicast if route.interface == Some(interface.index) => {
-                Reach::Hop(hop(route, interface))
+                hop(route, interface).map_or(Reach::Unreachable, Reach::Hop)
             }
             RouteKind::Unicast => Reach::Elsewhere,
         })
@@ -93,11 +93,13 @@ fn applies(route: &Route, interface: Option<u32>) -> bool {
     }
 }
 
-fn hop(route: &Route, interface: &Interface) -> Hop {
+/// None for a route over the loopback device to an address that is not this machine's: nobody would answer.
+fn hop(route: &Route, interface: &Interface) -> Option<Hop> {
     match (route.kind, interface.kind) {
-        (RouteKind::Local, _) | (_, InterfaceKind::Loopback) => Hop::Local,
-        (_, InterfaceKind::Bare) => Hop::Bare,
-        _ => route.gateway.map_or(Hop::OnLink, Hop::Gateway),
+        (RouteKind::Local, _) => Some(Hop::Local),
+        (_, InterfaceKind::Loopback) => None,
+        (_, InterfaceKind::Bare) => Some(Hop::Bare),
+        _ => Some(route.gateway.map_or(Hop::OnLink, Hop::Gateway)),
     }
 }
 

@@ -141,4 +141,14 @@ mod tests {
         let last = stamper.frames().nth(1).expect("a frame")[53];
         assert_eq!(last, 5);
     }
+
+    #[test]
+    fn a_batch_the_gate_stops_leaves_no_frames_not_even_older_ones() {
+        let gate = Arc::new(Gate::new([(0xc633_6405, 0xc633_6405)], []));
+        let mut stamper = Stamper::new(&LinkSpec { gate, ..sample::spec() });
+        stamper.stamp(&sample::batch(0, 5)).expect("allowed");
+        assert_eq!(stamper.frames().count(), 5);
+        stamper.stamp(&sample::batch(5, 1)).expect_err("excluded");
+        assert_eq!(stamper.frames().count(), 0);
+    }
 }

@@ -17,7 +17,7 @@ use siphasher::sip::SipHasher13;
 use crate::batch::LANES;
 use crate::target::Cursor;
 
-pub use walk::{Chunk, Walk};
+pub use walk::{Chunk, Take, Walk};
 
 /// The name of this order, part of every plan digest.
 pub const VERSION: &str = "v1";

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::ScanError;
+use super::{ScanError, signals::Signals};
 use crate::link::{Link, RxQueue};
 use crate::plan::{Gateway, Setup};
 use crate::sys::clock;
@@ -13,19 +13,19 @@ use crate::wire::{self, Frame, arp};
 /// Fills the slots of the gateways: from what is known, else by asking each up to three times, a second apart.
 ///
 /// # Errors
-/// [`ScanError::Gateway`] for one that does not answer.
-pub(super) fn resolve(setup: &Setup, link: &mut Link) -> Result<(), ScanError> {
+/// [`ScanError::Gateway`] for one that does not answer, [`ScanError::Interrupted`] when the user waits no longer.
+pub(super) fn resolve(setup: &Setup, link: &mut Link, signals: &Signals) -> Result<(), ScanError> {
     for gateway in &setup.gateways {
         let mac = match gateway.mac {
             Some(mac) => mac,
-            None => ask(setup, link, gateway)?,
+            None => ask(setup, link, gateway, signals)?,
         };
         setup.hops.assign(gateway.hop, mac);
     }
     Ok(())
 }
 
-fn ask(setup: &Setup, link: &mut Link, gateway: &Gateway) -> Result<Mac, ScanError> {
+fn ask(setup: &Setup, link: &mut Link, gateway: &Gateway, signals: &Signals) -> Result<Mac, ScanError> {
     let interface = setup.interface.as_ref().map_or_else(String::new, |interface| interface.name.clone());
     let silent = || ScanError::Gateway { address: gateway.address, interface: interface.clone() };
     let sources = setup.sources.iter().find_map(|source| match source.address {
@@ -36,7 +36,7 @@ fn ask(setup: &Setup, link: &mut Link, gateway: &Gateway) -> Result<Mac, ScanErr
     let (Some(tx), Some(rx)) = (link.tx.first_mut(), link.rx.first_mut()) else { return Err(silent()) };
     for _ in 0..3 {
         tx.send(&arp::request(mac, address, gateway.address))?;
-        if let Some(mac) = answer(rx.as_mut(), gateway)? {
+        if let Some(mac) = answer(rx.as_mut(), gateway, signals)? {
             return Ok(mac);
         }
     }
@@ -44,9 +44,12 @@ fn ask(setup: &Setup, link: &mut Link, gateway: &Gateway) -> Result<Mac, ScanErr
 }
 
 /// Waits a second for an answer.
-fn answer(rx: &mut dyn RxQueue, gateway: &Gateway) -> Result<Option<Mac>, ScanError> {
+fn answer(rx: &mut dyn RxQueue, gateway: &Gateway, signals: &Signals) -> Result<Option<Mac>, ScanError> {
     let deadline_ns = clock::monotonic_ns() + 1_000_000_000;
     while clock::monotonic_ns() < deadline_ns {
+        if 0 < signals.count() {
+            return Err(ScanError::Interrupted);
+        }
         for (_, frame) in rx.poll(Duration::from_millis(20))?.iter() {
             if let Ok(Frame::Neighbour(arp::Announcement { address, mac })) = wire::read(frame)
                 && address == gateway.address

@@ -1,7 +1,7 @@
 //! The manifest at the start and at the end, and the closing ledger in words.
 
-use super::Job;
-use crate::event::{Invalid, Manifest, Status, Summary};
+use super::{Ended, Job};
+use crate::event::{Invalid, Loss, Manifest, Status, Summary};
 use crate::order::{self, Walk};
 use crate::plan::{Plan, Setup};
 use crate::stats::Stats;
@@ -26,6 +26,7 @@ pub(super) fn at_start(plan: &Plan, setup: &Setup, argv: Vec<String>) -> Manifes
         shard: plan.shard.index(),
         shards: plan.shard.count(),
         passes: plan.passes,
+        first_step: plan.first_step,
         rate_pps: setup.rate.frames_per_second(),
         wait_s: setup.wait.as_secs_f64(),
         interface: setup.interface.as_ref().map_or_else(String::new, |interface| interface.name.clone()),
@@ -52,6 +53,7 @@ pub(super) fn summary(stats: &Stats, walk: &Walk, sending_ns: u64) -> Summary {
         let count = stats.rx_total(|rx| &rx.invalid[reason as usize]);
         (reason.name().to_owned(), count)
     });
+    let recaptured = stats.rx_total(|rx| &rx.later);
     let per_second = u128::from(sent) * 1_000_000_000 / u128::from(sending_ns.max(1));
     Summary {
         planned: walk.planned(),
@@ -68,19 +70,22 @@ pub(super) fn summary(stats: &Stats, walk: &Walk, sending_ns: u64) -> Summary {
         kernel_drops: stats.rx_total(|rx| &rx.kernel_drops),
         housekeeping: stats.tx_total(|tx| &tx.housekeeping),
         sinks: Vec::new(),
+        resume_step: None,
+        loss: Loss::from_counts(recaptured, recaptured - stats.rx_total(|rx| &rx.both).min(recaptured)),
         reached_pps: if sending_ns == 0 { 0 } else { u64::try_from(per_second).unwrap_or(u64::MAX) },
     }
 }
 
 /// The closing ledger, for people: each line is an equation that holds, or says that it does not.
-pub fn ledger(summary: &Summary, open: u64, sending_s: f64) -> String {
+pub fn ledger(ended: &Ended) -> String {
+    let Ended { summary, open, sending_s, seed, .. } = ended;
     let count = |number: u64| grouped(number.into());
     let mut text = format!(
         "sent {} probes in {}, {}pps; found {} open\n",
         count(summary.sent),
-        duration(sending_s),
+        duration(*sending_s),
         scaled(summary.reached_pps as f64),
-        count(open)
+        count(*open)
     );
     text.push_str(&format!(
         "targets  {} planned = {} sent + {} excluded later + {} pending + {} failed + {} unsent\n",
@@ -114,6 +119,19 @@ pub fn ledger(summary: &Summary, open: u64, sending_s: f64) -> String {
             count(sink.suppressed)
         ));
     }
+    if let Some(loss) = &summary.loss {
+        text.push_str(&format!(
+            "loss     one pass misses {} of what answers (95 %: {} to {}): {} of {} targets that answered a later pass\n",
+            percent(loss.estimate),
+            percent(loss.low),
+            percent(loss.high),
+            count(loss.missed),
+            count(loss.recaptured)
+        ));
+    }
+    if let Some(step) = summary.resume_step {
+        text.push_str(&format!("to go on: the same command with --seed {seed} --resume-index {step}\n"));
+    }
     match summary.imbalance() {
         None => text.push_str("the ledger balances\n"),
         Some(error) => {
@@ -121,6 +139,10 @@ pub fn ledger(summary: &Summary, open: u64, sending_s: f64) -> String {
         }
     }
     text
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.3} %", share * 100.0)
 }
 
 /// A random identifier (RFC 9562 version 4).
@@ -151,11 +173,22 @@ mod tests {
         assert!("89ab".contains(&one[19..20]), "{one}");
     }
 
+    fn ended(summary: Summary) -> Ended {
+        let (remarks, errors) = (Vec::new(), Vec::new());
+        Ended { summary, open: 0, sending_s: 1.0, seed: 7, status: Status::Complete, remarks, errors }
+    }
+
     #[test]
     fn a_ledger_that_does_not_balance_says_so() {
-        let summary = Summary { planned: 2, sent: 1, ..Summary::default() };
-        assert!(ledger(&summary, 0, 1.0).contains("DOES NOT BALANCE: planned 2"));
-        let summary = Summary { planned: 1, sent: 1, ..Summary::default() };
-        assert!(ledger(&summary, 0, 1.0).contains("the ledger balances"));
+        let text = ledger(&ended(Summary { planned: 2, sent: 1, ..Summary::default() }));
+        assert!(text.contains("DOES NOT BALANCE: planned 2"));
+        let text = ledger(&ended(Summary { planned: 1, sent: 1, ..Summary::default() }));
+        assert!(text.contains("the ledger balances") && !text.contains("to go on"));
+    }
+
+    #[test]
+    fn a_scan_that_was_stopped_says_how_to_go_on() {
+        let summary = Summary { planned: 9, sent: 4, unsent: 5, resume_step: Some(4), ..Summary::default() };
+        assert!(ledger(&ended(summary)).contains("--seed 7 --resume-index 4\n"));
     }
 }

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 
 use super::Job;
 use crate::link::Backend;
-use crate::text::{duration, grouped, scaled};
+use crate::text::{duration, grouped, harmless, scaled};
 
 /// Says what is about to happen.
 pub(super) fn banner(job: &Job<'_>, link: &str) {
@@ -104,5 +104,5 @@ impl<'a> Status<'a> {
 
 /// Writes a line to standard error; a closed one is no reason to stop a scan.
 fn note(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+    let _ = writeln!(std::io::stderr(), "{}", harmless(line));
 }

@@ -15,6 +15,7 @@ pub(crate) const KIND: SinkKind = SinkKind {
     name: "csv",
     suffixes: &["csv"],
     about: "comma-separated values with a header (RFC 4180)",
+    tells_state: true,
     open: lines::open::<Csv>,
 };
 

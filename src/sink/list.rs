@@ -9,7 +9,8 @@ use crate::event::Record;
 pub(crate) const KIND: SinkKind = SinkKind {
     name: "list",
     suffixes: &["txt"],
-    about: "ip:port lines, [ip]:port for IPv6",
+    about: "ip:port lines of open ports, [ip]:port for IPv6",
+    tells_state: false,
     open: lines::open::<List>,
 };
 

@@ -66,6 +66,9 @@ pub struct SinkKind {
     pub suffixes: &'static [&'static str],
     /// One line for `--help`, at most 60 characters.
     pub about: &'static str,
+    /// Whether an entry tells the state of its target. One that does not (`ip:port`) would pass a closed port for an
+    /// open one, so such a sink is given one state only.
+    pub tells_state: bool,
     /// Opens it. Must fail before the first packet when the place cannot be written.
     pub open: fn(&Place) -> Result<Box<dyn Sink>, SinkError>,
 }

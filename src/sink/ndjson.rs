@@ -23,6 +23,7 @@ pub(crate) const KIND: SinkKind = SinkKind {
     name: "ndjson",
     suffixes: &["ndjson", "jsonl", "json"],
     about: "one JSON object a line, with every fact",
+    tells_state: true,
     open: lines::open::<Ndjson>,
 };
 

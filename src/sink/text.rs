@@ -10,6 +10,7 @@ pub(crate) const KIND: SinkKind = SinkKind {
     name: "text",
     suffixes: &[],
     about: "a line of text per result; the default on stdout",
+    tells_state: true,
     open: lines::open::<Text>,
 };
 

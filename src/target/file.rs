@@ -159,3 +159,128 @@ fn is_separator(byte: u8) -> bool {
 fn is_comment(byte: u8) -> bool {
     byte == b'#' || byte == b';'
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::super::addresses::AddressSet;
+    use super::super::list::Endpoints;
+    use super::super::ports::parse_ports;
+    use super::super::space::Space;
+    use super::super::special;
+    use super::*;
+
+    fn read(text: &[u8]) -> Result<TargetList, String> {
+        let mut list = TargetList::default();
+        read_targets("targets.txt", text, &mut list).map_err(|error| error.to_string())?;
+        Ok(list)
+    }
+
+    /// Hands out one byte at a time: every place a buffer can end.
+    struct Dribble<'a>(&'a [u8]);
+
+    impl Read for Dribble<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let Some((&byte, rest)) = self.0.split_first() else { return Ok(0) };
+            self.0 = rest;
+            buffer[0] = byte;
+            Ok(1)
+        }
+    }
+
+    const MIXED: &str = "\u{feff}# targets\r\n10.0.0.1\r\n\r\n  10.0.0.0/30\t10.0.1.1-10.0.1.3 ; more\n\
+        192.0.2.1:443, 192.0.2.1:53/udp ,[2001:db8::1]:80\n10.0.2.1,10.0.2.2,\n10.0.3.1#close\n;\n\
+        2001:db8::/64,10.0.0.1-3,5\nexample.org\n10.9.9.9";
+
+    #[test]
+    fn all_that_a_file_may_hold_is_read() {
+        let list = read(MIXED.as_bytes()).expect("file");
+        assert_eq!(list.ranges.len(), 1 + 4 + 3 + 2 + 1 + (1 << 64) + 4 + 1);
+        assert_eq!(list.endpoints.len(), 3);
+        assert_eq!(list.names.len(), 1);
+        assert_eq!(read(b"").expect("empty"), TargetList::default());
+        assert_eq!(read(b"\n# only comments").expect("empty"), TargetList::default());
+    }
+
+    #[test]
+    fn where_the_buffer_ends_makes_no_difference() {
+        let mut list = TargetList::default();
+        read_targets("-", Dribble(MIXED.as_bytes()), &mut list).expect("file");
+        assert_eq!(list, read(MIXED.as_bytes()).expect("file"));
+        let mut list = TargetList::default();
+        read_targets("-", Dribble(b"1"), &mut list)
+            .expect_err("too short for a byte order mark, and no address");
+    }
+
+    #[test]
+    fn a_bad_entry_is_an_error_that_says_where() {
+        let shown = read(b"10.0.0.1\r\n# 10.0.0.999\n\n10.0.0.2 10.0.0.300\n").expect_err("octet");
+        assert_eq!(shown, "targets.txt:4: cannot read target '10.0.0.300': octet 300 is above 255");
+        for (text, reason) in [
+            (&b"10.0.0.0/33"[..], "targets.txt:1: cannot read target '10.0.0.0/33'"),
+            (b"\xff\xfe1\x000\x00", "it is not UTF-8 text"),
+            (b"10.0.0.1,,10.0.0.2", "a part is empty"),
+            (b"10.0.0.1\n\n\n10.0.0.1 - 10.0.0.2", "targets.txt:4: cannot read target '-'"),
+        ] {
+            let shown = read(text).expect_err(reason);
+            assert!(shown.contains(reason), "{shown}");
+        }
+    }
+
+    #[test]
+    fn an_endless_entry_is_refused_and_a_long_line_is_not() {
+        let shown = read(&vec![b'1'; BUFFER + 1]).expect_err("endless");
+        assert!(shown.contains("an entry longer than 262144 bytes"), "{shown}");
+        let line = "10.0.0.1 ".repeat(BUFFER / 4);
+        assert_eq!(read(line.as_bytes()).expect("long line").ranges.v4.len(), BUFFER / 4);
+        let comment = format!("# {}\n10.0.0.1", "x".repeat(3 * BUFFER));
+        assert_eq!(read(comment.as_bytes()).expect("long comment").ranges.v4.len(), 1);
+    }
+
+    #[test]
+    fn a_refusal_of_the_operating_system_is_passed_on() {
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::other("disk on fire"))
+            }
+        }
+        let error = read_targets("t", Broken, &mut TargetList::default()).expect_err("broken");
+        assert_eq!(error.to_string(), "cannot read t: disk on fire");
+    }
+
+    /// Distinct addresses of 20.0.0.0/6 in a scattered order: a multiplicative walk over 2^26 numbers.
+    fn scattered(count: u32) -> impl Iterator<Item = u32> {
+        (0..count).map(|index| 0x1400_0000 + (index.wrapping_mul(0x9e37_79b1) & 0x03ff_ffff))
+    }
+
+    #[test]
+    fn a_million_targets_less_half_a_million_excludes_are_exact() {
+        let text = |addresses: &mut dyn Iterator<Item = u32>| {
+            addresses.fold(String::new(), |mut text, address| {
+                writeln!(text, "{}", std::net::Ipv4Addr::from(address)).expect("a string takes all");
+                text
+            })
+        };
+        let targets = read(text(&mut scattered(1_000_000)).as_bytes()).expect("targets");
+        // The last quarter of the targets, and as many addresses that are no targets.
+        let excludes = text(&mut scattered(1_250_000).skip(750_000));
+        let excluded = read(excludes.as_bytes()).expect("excludes").ranges.into_set();
+        assert_eq!(excluded.len(), 500_000);
+        let applied = special::apply(targets.ranges);
+        assert_eq!(applied.kept.len(), 1_000_000);
+        assert_eq!(applied.skipped, AddressSet::default());
+        let ports = parse_ports("80").expect("ports");
+        let space = Space::new(&applied.kept, &ports, Endpoints::default(), &excluded).expect("space");
+        assert_eq!(space.len(), 750_000);
+        assert_eq!(space.excluded_count(), 250_000);
+        for (index, address) in (0..1_000_000).zip(scattered(1_000_000)).step_by(997) {
+            let target = crate::target::Target {
+                address: std::net::Ipv4Addr::from(address).into(),
+                port: ports.as_slice()[0],
+            };
+            assert_eq!(space.rank(&target).is_some(), index < 750_000, "{index}");
+        }
+    }
+}

@@ -121,3 +121,70 @@ fn parse_endpoint(text: &str) -> Result<(IpAddr, Port), Reason> {
 
 const PROTOCOLS: [(&str, Protocol); 3] =
     [("tcp", Protocol::TCP), ("udp", Protocol::UDP), ("sctp", Protocol::SCTP)];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(text: &str) -> Result<TargetList, String> {
+        let mut list = TargetList::default();
+        parse_line(text, &mut list).map_err(|error| error.to_string())?;
+        Ok(list)
+    }
+
+    #[test]
+    fn an_endpoint_is_an_address_and_a_port() {
+        for (text, address, number, protocol) in [
+            ("192.0.2.1:443", "192.0.2.1", 443, Protocol::TCP),
+            ("192.0.2.1:53/udp", "192.0.2.1", 53, Protocol::UDP),
+            ("192.0.2.1:0/TCP", "192.0.2.1", 0, Protocol::TCP),
+            ("192.0.2.1:38412/sctp", "192.0.2.1", 38412, Protocol::SCTP),
+            ("[2001:db8::1]:65535", "2001:db8::1", 65535, Protocol::TCP),
+            ("[2001:db8::1]:53/udp", "2001:db8::1", 53, Protocol::UDP),
+        ] {
+            let mut expected = Endpoints::default();
+            expected.push(address.parse().expect("address"), Port { protocol, number });
+            let list = line(text).expect(text);
+            assert_eq!(list.endpoints, expected, "{text}");
+            assert!(list.ranges.is_empty() && list.names.is_empty(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_broken_endpoint_is_refused_with_the_way_out() {
+        for (text, reason) in [
+            ("192.0.2.1:T:80", "is not an IPv6 address"),
+            ("192.0.2.1:", "'' is not a port"),
+            ("192.0.2.1:http", "'http' is not a port"),
+            ("192.0.2.1:80-90", "'80-90' is not a port"),
+            ("192.0.2.1:80/ddp", "'80/ddp' is not a port"),
+            ("192.0.2.1:080", "080 could be octal or decimal: write 80"),
+            ("192.0.2.1:65536", "port 65536 is above 65535"),
+            ("192.0.2.300:80", "octet 300 is above 255"),
+            ("192.0.2.0/24:80", "a port goes with one IPv4 address"),
+            ("192.0.2.1-9:80", "a port goes with one IPv4 address"),
+            ("example.org:80", "a port goes with one IPv4 address"),
+            ("[2001:db8::/64]:80", "is not an IPv6 address"),
+            ("[::ffff:1.2.3.4]:80", "write the IPv4 address itself, 1.2.3.4"),
+            ("192.0.2.1:80,443", "write 0.0.1.187"),
+        ] {
+            let shown = line(text).expect_err(text);
+            assert!(shown.contains(reason), "{text}: {shown}");
+        }
+    }
+
+    #[test]
+    fn a_list_mixes_addresses_names_and_endpoints() {
+        let list =
+            line("192.0.2.1,example.org/24,[2001:db8::1]:53/udp,2001:db8::/64,192.0.2.9:80").expect("list");
+        assert_eq!((list.ranges.v4.len(), list.ranges.v6.len()), (1, 1));
+        assert_eq!((list.endpoints.len(), list.names.len()), (2, 1));
+        assert_eq!(list.names[0].prefix, Some(24));
+    }
+
+    #[test]
+    fn an_endpoint_on_the_command_line_is_refused() {
+        let error = parse_list("192.0.2.1,192.0.2.1:80", &mut TargetList::default()).expect_err("endpoint");
+        assert!(error.to_string().contains("give the port with -p"), "{error}");
+    }
+}

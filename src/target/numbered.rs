@@ -20,7 +20,8 @@ pub(super) struct Finder {
 impl Finder {
     /// A finder over `count` starts, the first of them 0, of numbers below `total`.
     pub(super) fn new(count: usize, total: u64, start: impl Fn(usize) -> u64) -> Finder {
-        let wanted = (count * BUCKETS_PER_START).clamp(1, BUCKETS_MAX.max(count / STARTS_PER_BUCKET));
+        let wanted =
+            count.saturating_mul(BUCKETS_PER_START).clamp(1, BUCKETS_MAX.max(count / STARTS_PER_BUCKET));
         let bits = u64::BITS - total.saturating_sub(1).leading_zeros();
         let shift = bits.saturating_sub(wanted.next_power_of_two().trailing_zeros());
         let buckets = total.saturating_sub(1).checked_shr(shift).unwrap_or(0) + 1;
@@ -62,33 +63,31 @@ const BUCKETS_PER_START: usize = 64;
 /// Buckets at most (256 KiB of table), unless that would leave more than [`STARTS_PER_BUCKET`] in each.
 const BUCKETS_MAX: usize = 1 << 16;
 /// Starts per bucket on average, at most.
-const STARTS_PER_BUCKET: usize = 4;
+const STARTS_PER_BUCKET: usize = 2;
 /// Starts that are looked at one after the other rather than by halves.
 const SCAN_MAX: usize = 4;
 
-/// The addresses of a set, numbered from 0 in ascending order. 8 bytes a range for IPv4, 24 for IPv6.
+/// The addresses of a set, numbered from 0 in ascending order. 8 bytes a range for IPv4, 32 for IPv6.
 #[derive(Debug, Clone)]
 pub(super) struct Numbered<T: AddressBits> {
     total: u64,
-    /// The number of the first address of each range.
-    starts: Box<[T::Number]>,
-    /// The first address of each range.
-    firsts: Box<[T]>,
+    /// For each range the number of its first address, and that address: side by side, since a look-up that needs
+    /// one needs both, and among a million ranges each costs a cache miss.
+    ranges: Box<[(T::Number, T)]>,
     finder: Finder,
 }
 
 impl<T: AddressBits> Numbered<T> {
     /// Numbers the addresses of a set of at most 2^63, in fewer than 2^32 ranges (the space checks both).
-    pub(super) fn new(ranges: &Ranges<T>) -> Numbered<T> {
+    pub(super) fn new(set: &Ranges<T>) -> Numbered<T> {
         let mut total = 0u64;
-        let mut starts = Vec::with_capacity(ranges.as_slice().len());
-        for (first, last) in ranges.iter() {
-            starts.push(T::number(total));
+        let mut ranges = Vec::with_capacity(set.as_slice().len());
+        for (first, last) in set.iter() {
+            ranges.push((T::number(total), first));
             total += last.since(first) + 1;
         }
-        let firsts = ranges.iter().map(|(first, _)| first).collect();
-        let finder = Finder::new(starts.len(), total, |index| starts[index].into());
-        Numbered { total, starts: starts.into_boxed_slice(), firsts, finder }
+        let finder = Finder::new(ranges.len(), total, |index| ranges[index].0.into());
+        Numbered { total, ranges: ranges.into_boxed_slice(), finder }
     }
 
     /// How many addresses there are.
@@ -100,22 +99,24 @@ impl<T: AddressBits> Numbered<T> {
     /// The address with a number below the total.
     #[inline]
     pub(super) fn address(&self, number: u64) -> T {
-        let range = self.finder.find(number, |index| self.starts[index].into());
-        let start: u64 = self.starts[range].into();
-        self.firsts[range].plus(number - start)
+        let range = self.finder.find(number, |index| self.ranges[index].0.into());
+        let (start, first) = self.ranges[range];
+        let start: u64 = start.into();
+        first.plus(number - start)
     }
 
     /// The number of an address, if it is in the set.
     pub(super) fn number(&self, address: T) -> Option<u64> {
-        let range = self.firsts.partition_point(|&first| first <= address).checked_sub(1)?;
-        let offset: u128 = address.into() - self.firsts[range].into();
+        let range = self.ranges.partition_point(|&(_, first)| first <= address).checked_sub(1)?;
+        let first = self.ranges[range].1;
+        let offset: u128 = address.into() - first.into();
         let (start, end) = self.span(range);
-        (offset < u128::from(end - start)).then(|| start + address.since(self.firsts[range]))
+        (offset < u128::from(end - start)).then(|| start + address.since(first))
     }
 
     /// The ranges, ascending and inclusive.
-    pub(super) fn ranges(&self) -> impl Iterator<Item = (T, T)> + '_ {
-        self.firsts.iter().enumerate().map(|(range, &first)| {
+    pub(super) fn ranges(&self) -> impl ExactSizeIterator<Item = (T, T)> + '_ {
+        self.ranges.iter().enumerate().map(|(range, &(_, first))| {
             let (start, end) = self.span(range);
             (first, first.plus(end - start - 1))
         })
@@ -123,7 +124,7 @@ impl<T: AddressBits> Numbered<T> {
 
     /// The number of the first address of a range, and that after its last.
     fn span(&self, range: usize) -> (u64, u64) {
-        let end = self.starts.get(range + 1).map_or(self.total, |&start| start.into());
-        (self.starts[range].into(), end)
+        let end = self.ranges.get(range + 1).map_or(self.total, |&(start, _)| start.into());
+        (self.ranges[range].0.into(), end)
     }
 }

@@ -170,3 +170,41 @@ fn check_zeros(text: &str) -> Result<(), Reason> {
         rest => Err(Reason::LeadingZero(text.into(), rest.into())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fast_path_reads_plain_blocks_and_nothing_else() {
+        assert_eq!(plain_block(b"1.2.3.4"), Some((0x0102_0304, 0x0102_0304)));
+        assert_eq!(plain_block(b"255.255.255.255/0"), Some((0, u32::MAX)));
+        assert_eq!(plain_block(b"10.0.0.9/31"), Some((0x0a00_0008, 0x0a00_0009)));
+        for odd in [
+            "",
+            "1",
+            "1.2.3",
+            "1.2.3.",
+            "1.2.3.4.",
+            "1.2.3.4/",
+            "1.2.3.4/33",
+            "1.2.3.256",
+            "01.2.3.4",
+            "1.2.3.00",
+            "1.2.3.4 ",
+            " 1.2.3.4",
+            "1.2.3.4/024",
+            "1.2.3.4/8/8",
+            "1.2.3.-4",
+            "1234.2.3.4",
+            "1.2.3.4-5",
+        ] {
+            assert_eq!(plain_block(odd.as_bytes()), None, "{odd}");
+        }
+    }
+
+    #[test]
+    fn the_widest_pattern_within_the_limit_expands() {
+        assert_eq!(expand("*.*.*.1").map(|ranges| ranges.len() as u64), Ok(RANGES_MAX));
+    }
+}

@@ -248,14 +248,28 @@ impl Space {
     /// # Panics
     /// When a number is not below [`Space::len`], or a slice of `lanes` is shorter than `indexes`.
     pub fn select_batch(&self, indexes: &[u64], lanes: &mut Lanes<'_>) {
+        let mut lanes = lanes.first(indexes.len());
+        let highest = indexes.iter().fold(0, |highest: u64, &index| highest.max(index));
+        assert!(highest < self.total, "target {highest} of {} is outside the space", self.total);
+        if let [block] = &*self.blocks {
+            block.fill(indexes, &mut lanes);
+            return;
+        }
         for (lane, &index) in indexes.iter().enumerate() {
-            let target = self.select(index);
-            lanes.port[lane] = target.port.number;
-            lanes.protocol[lane] = target.port.protocol.0;
-            lanes.is_v6[lane] = target.address.is_ipv6();
-            match target.address {
-                IpAddr::V4(address) => lanes.v4[lane] = address.into(),
-                IpAddr::V6(address) => lanes.v6[lane] = address.into(),
+            let block = &self.blocks[self.block_of(index)];
+            let (port, offset) = block.split(index);
+            let port = block.ports[port];
+            lanes.port[lane] = port.number;
+            lanes.protocol[lane] = port.protocol.0;
+            match &block.addresses {
+                Family::V4(numbered) => {
+                    lanes.is_v6[lane] = false;
+                    lanes.v4[lane] = numbered.address(offset);
+                }
+                Family::V6(numbered) => {
+                    lanes.is_v6[lane] = true;
+                    lanes.v6[lane] = numbered.address(offset);
+                }
             }
         }
     }
@@ -289,10 +303,23 @@ impl Space {
 }
 
 fn feed_ranges<T: AddressBits>(numbered: &Numbered<T>, sink: &mut impl FnMut(&[u8])) {
-    sink(&(numbered.ranges().count() as u64).to_le_bytes());
+    sink(&(numbered.ranges().len() as u64).to_le_bytes());
     for (first, last) in numbered.ranges() {
         first.feed(sink);
         last.feed(sink);
+    }
+}
+
+impl Lanes<'_> {
+    /// The first `count` lanes.
+    fn first(&mut self, count: usize) -> Lanes<'_> {
+        Lanes {
+            v4: &mut self.v4[..count],
+            v6: &mut self.v6[..count],
+            port: &mut self.port[..count],
+            protocol: &mut self.protocol[..count],
+            is_v6: &mut self.is_v6[..count],
+        }
     }
 }
 
@@ -312,6 +339,39 @@ impl Block {
     fn split(&self, index: u64) -> (usize, u64) {
         let (port, number) = self.count.divide(index - self.start);
         (usize::try_from(port).unwrap_or(usize::MAX), number)
+    }
+
+    /// Writes the targets with the given numbers, all of this block, to the lanes.
+    #[inline]
+    fn fill(&self, indexes: &[u64], lanes: &mut Lanes<'_>) {
+        match &self.addresses {
+            Family::V4(numbered) => {
+                lanes.is_v6.fill(false);
+                self.fill_family(numbered, indexes, lanes.v4, (lanes.port, lanes.protocol));
+            }
+            Family::V6(numbered) => {
+                lanes.is_v6.fill(true);
+                self.fill_family(numbered, indexes, lanes.v6, (lanes.port, lanes.protocol));
+            }
+        }
+    }
+
+    #[inline]
+    fn fill_family<T: AddressBits>(
+        &self,
+        numbered: &Numbered<T>,
+        indexes: &[u64],
+        addresses: &mut [T],
+        ports: (&mut [u16], &mut [u8]),
+    ) {
+        let lanes = indexes.iter().zip(addresses).zip(ports.0.iter_mut().zip(ports.1));
+        for ((&index, address), (number, protocol)) in lanes {
+            let (port, offset) = self.split(index);
+            *address = numbered.address(offset);
+            let port = self.ports[port];
+            *number = port.number;
+            *protocol = port.protocol.0;
+        }
     }
 
     /// The number of a target from those of its parts.
@@ -424,5 +484,326 @@ impl<T: AddressBits> Groups<T> {
 
     fn ranges(&self) -> usize {
         self.groups.values().map(|ranges| ranges.as_slice().len()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::super::Protocol;
+    use super::super::addresses::RangeList;
+    use super::super::ports::parse_ports;
+    use super::super::spec::{Spec, parse_spec};
+    use super::super::special;
+    use super::*;
+
+    fn given(text: &str) -> RangeList {
+        match text {
+            "" => RangeList::default(),
+            _ => match parse_spec(text).expect(text) {
+                Spec::Addresses(ranges) => ranges,
+                Spec::Name(name) => panic!("{name:?}"),
+            },
+        }
+    }
+
+    fn set(text: &str) -> AddressSet {
+        given(text).into_set()
+    }
+
+    fn space(targets: &str, ports: &str, excluded: &str) -> Result<Space, SpaceError> {
+        let ports = if ports.is_empty() { PortSet::default() } else { parse_ports(ports).expect(ports) };
+        Space::new(&set(targets), &ports, Endpoints::default(), &set(excluded))
+    }
+
+    fn tcp(number: u16) -> Port {
+        Port { protocol: Protocol::TCP, number }
+    }
+
+    fn bytes(space: &Space) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        space.feed(&mut |part| bytes.extend_from_slice(part));
+        bytes
+    }
+
+    /// The targets of a batch, read back from the lanes.
+    fn batch(space: &Space, indexes: &[u64]) -> Vec<Target> {
+        let count = indexes.len();
+        let (mut v4, mut v6) = (vec![0; count], vec![0; count]);
+        let (mut port, mut protocol, mut is_v6) = (vec![0; count], vec![0; count], vec![false; count]);
+        let mut lanes =
+            Lanes { v4: &mut v4, v6: &mut v6, port: &mut port, protocol: &mut protocol, is_v6: &mut is_v6 };
+        space.select_batch(indexes, &mut lanes);
+        let target = |lane: usize| Target {
+            address: if is_v6[lane] {
+                IpAddr::V6(Ipv6Addr::from(v6[lane]))
+            } else {
+                IpAddr::V4(Ipv4Addr::from(v4[lane]))
+            },
+            port: Port { protocol: Protocol(protocol[lane]), number: port[lane] },
+        };
+        (0..count).map(target).collect()
+    }
+
+    /// Checks that the space numbers exactly the targets of a model, by all three ways.
+    fn numbers_exactly(space: &Space, model: &BTreeSet<Target>) {
+        assert_eq!(space.len(), model.len() as u64);
+        let indexes: Vec<u64> = (0..space.len()).collect();
+        let selected: Vec<Target> = indexes.iter().map(|&index| space.select(index)).collect();
+        assert_eq!(&selected.iter().copied().collect::<BTreeSet<Target>>(), model);
+        assert_eq!(batch(space, &indexes), selected);
+        for (index, target) in selected.iter().enumerate() {
+            assert_eq!(space.rank(target), Some(index as u64), "{target:?}");
+        }
+        assert_eq!(
+            space.addresses(),
+            AddressSet::from_ip_ranges(model.iter().map(|t| (t.address, t.address)))
+        );
+        assert_eq!(u128::from(space.address_count()), space.addresses().len());
+    }
+
+    /// Checks the corners of every block, and numbers spread over the space, in a space too large to walk.
+    fn inverts(space: &Space) {
+        let step = (space.len() / 4093).max(1);
+        let spread = (0..space.len()).step_by(usize::try_from(step).expect("64-bit")).take(5000);
+        let corners = space.blocks.iter().flat_map(|block| {
+            let addresses = block.addresses.total();
+            let end = block.start + addresses * block.ports.len() as u64;
+            [
+                block.start,
+                block.start + addresses - 1,
+                (block.start + addresses).min(end - 1),
+                end - addresses,
+                end - 1,
+            ]
+        });
+        let indexes: Vec<u64> = spread.chain(corners).collect();
+        for (&index, &target) in indexes.iter().zip(&batch(space, &indexes)) {
+            assert_eq!(space.select(index), target);
+            assert_eq!(space.rank(&target), Some(index), "{target:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_target_has_one_number_and_every_number_one_target(
+            v4 in prop::collection::vec((0u32..60, 0u32..9), 0..6),
+            v6 in prop::collection::vec((0u32..60, 0u32..9), 0..3),
+            ports in prop::collection::btree_set(1u16..6, 1..4),
+            endpoints in prop::collection::vec((any::<bool>(), 0u32..70, 1u16..6), 0..12),
+            excluded in prop::collection::vec((0u32..70, 0u32..5), 0..4),
+        ) {
+            let v4_address = |number: u32| IpAddr::V4(Ipv4Addr::from(0xffff_ff00 + number));
+            let v6_address = |number: u32| IpAddr::V6(Ipv6Addr::from((1 << 64) - 30 + u128::from(number)));
+            let address = |is_v6, number| if is_v6 { v6_address(number) } else { v4_address(number) };
+            let ranges = |is_v6: bool, pairs: &[(u32, u32)]| -> Vec<(IpAddr, IpAddr)> {
+                pairs.iter().map(|&(first, more)| (address(is_v6, first), address(is_v6, first + more))).collect()
+            };
+            let general = AddressSet::from_ip_ranges([ranges(false, &v4), ranges(true, &v6)].concat());
+            let out = AddressSet::from_ip_ranges([ranges(false, &excluded), ranges(true, &excluded)].concat());
+            let ports = PortSet::from_unsorted(ports.into_iter().map(tcp).collect());
+            let mut pairs = Endpoints::default();
+            for &(is_v6, number, port) in &endpoints {
+                pairs.push(address(is_v6, number), tcp(port));
+            }
+
+            let mut all = BTreeSet::new();
+            for (is_v6, number) in [false, true].into_iter().flat_map(|is_v6| (0..80).map(move |n| (is_v6, n))) {
+                let address = address(is_v6, number);
+                let swept = ports.iter().filter(|_| general.contains(address));
+                let listed = endpoints.iter().filter(|pair| (pair.0, pair.1) == (is_v6, number)).map(|pair| tcp(pair.2));
+                all.extend(swept.chain(listed).map(|port| Target { address, port }));
+            }
+            let left: BTreeSet<Target> = all.iter().filter(|target| !out.contains(target.address)).copied().collect();
+
+            match Space::new(&general, &ports, pairs, &out) {
+                Ok(space) => {
+                    numbers_exactly(&space, &left);
+                    prop_assert_eq!(space.excluded_count(), (all.len() - left.len()) as u128);
+                    for target in all.difference(&left) {
+                        prop_assert_eq!(space.rank(target), None);
+                    }
+                }
+                Err(SpaceError::NoTargets) => prop_assert!(all.is_empty()),
+                Err(SpaceError::AllExcluded(count)) => {
+                    prop_assert!(left.is_empty());
+                    prop_assert_eq!(count, all.len() as u128);
+                }
+                Err(error) => prop_assert!(false, "{error}"),
+            }
+        }
+
+        #[test]
+        fn division_by_multiplication_is_exact(dividend in any::<u64>(), divisor in 1u64.., shift in 0u32..64) {
+            for divisor in [divisor, (divisor >> shift).max(1), (1 << shift), (1u64 << shift).saturating_sub(1).max(1)] {
+                let divide = Divisor::new(divisor);
+                let multiple = dividend / divisor * divisor;
+                for dividend in [dividend, multiple, multiple.wrapping_sub(1), u64::MAX, dividend >> shift, 0] {
+                    prop_assert_eq!(divide.divide(dividend), (dividend / divisor, dividend % divisor));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn small_spaces_of_every_size_are_numbered_exactly() {
+        for addresses in 1u32..40 {
+            for ports in 1u16..6 {
+                let general = AddressSet { v4: Ranges::one(7, 6 + addresses), v6: Ranges::default() };
+                let set = PortSet::from_unsorted((0..ports).map(tcp).collect());
+                let space =
+                    Space::new(&general, &set, Endpoints::default(), &AddressSet::default()).expect("space");
+                let model = (7..7 + addresses).flat_map(|number| {
+                    let address = IpAddr::V4(Ipv4Addr::from(number));
+                    set.iter().map(move |port| Target { address, port })
+                });
+                numbers_exactly(&space, &model.collect());
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_walk_all_addresses_of_one_port_before_the_next_port() {
+        let space = space("192.0.2.0/30", "22,80", "192.0.2.1").expect("space");
+        let shown: Vec<String> = (0..space.len())
+            .map(|index| space.select(index))
+            .map(|target| format!("{}:{}", target.address, target.port.number))
+            .collect();
+        assert_eq!(
+            shown,
+            ["192.0.2.0:22", "192.0.2.2:22", "192.0.2.3:22", "192.0.2.0:80", "192.0.2.2:80", "192.0.2.3:80"]
+        );
+    }
+
+    #[test]
+    fn huge_spaces_select_and_rank_as_inverses() {
+        let whole = space("0.0.0.0/0", "0-65535", "").expect("2^48");
+        assert_eq!(whole.len(), 1 << 48);
+        inverts(&whole);
+        let most = space("2001:db8::/66", "80,443", "").expect("2^63");
+        assert_eq!(most.len(), TARGETS_MAX);
+        inverts(&most);
+        inverts(&space("2001:db8::/66", "80", "2001:db8:0:0:2000::/70").expect("uneven"));
+        inverts(
+            &space("2001:db8::/68,10.0.0.0/8,10.0.0.0-172.16.0.9", "1-3,U:53", "11.1.1.1").expect("mixed"),
+        );
+    }
+
+    #[test]
+    fn the_whole_of_ipv4_on_one_port_is_small_and_exact() {
+        let kept = special::apply(given("0.0.0.0/0")).kept;
+        let ports = parse_ports("443").expect("ports");
+        let space = Space::new(&kept, &ports, Endpoints::default(), &AddressSet::default()).expect("space");
+        assert_eq!(space.len(), 3_702_257_664);
+        inverts(&space);
+        let Family::V4(numbered) = &space.blocks[0].addresses else { panic!("IPv4") };
+        assert!(numbered.ranges().count() < 32);
+    }
+
+    #[test]
+    fn crowded_ranges_are_found_as_well_as_sparse_ones() {
+        // Half a million single addresses crowd into a sliver of a space that one huge block fills.
+        let mut ranges: Vec<(u128, u128)> = (0..500_000u128).map(|number| (number * 2, number * 2)).collect();
+        ranges.push((1 << 100, (1 << 100) + (1 << 61)));
+        let general = AddressSet { v4: Ranges::default(), v6: Ranges::from_unsorted(ranges) };
+        let ports = parse_ports("80").expect("ports");
+        let space =
+            Space::new(&general, &ports, Endpoints::default(), &AddressSet::default()).expect("space");
+        for index in (0..500_000).step_by(101).chain([500_000, space.len() - 1]) {
+            let address = if index < 500_000 {
+                u128::from(index) * 2
+            } else {
+                (1 << 100) + u128::from(index - 500_000)
+            };
+            let target = Target { address: IpAddr::V6(Ipv6Addr::from(address)), port: tcp(80) };
+            assert_eq!(space.select(index), target);
+            assert_eq!(space.rank(&target), Some(index));
+        }
+        inverts(&space);
+    }
+
+    #[test]
+    fn an_address_that_is_swept_and_listed_has_the_union_of_the_ports() {
+        let mut endpoints = Endpoints::default();
+        for (address, number) in
+            [("192.0.2.1", 8080), ("192.0.2.1", 80), ("198.51.100.9", 8080), ("192.0.2.2", 80)]
+        {
+            endpoints.push(address.parse().expect("address"), tcp(number));
+        }
+        let ports = parse_ports("22,80").expect("ports");
+        let space =
+            Space::new(&set("192.0.2.0/30"), &ports, endpoints, &AddressSet::default()).expect("space");
+        assert_eq!(space.len(), 3 * 2 + 3 + 1);
+        let of = |text: &str| {
+            let address: IpAddr = text.parse().expect("address");
+            let targets = (0..space.len()).map(|index| space.select(index));
+            let mut ports: Vec<u16> =
+                targets.filter(|target| target.address == address).map(|target| target.port.number).collect();
+            ports.sort_unstable();
+            ports
+        };
+        assert_eq!(of("192.0.2.1"), [22, 80, 8080]);
+        assert_eq!(of("192.0.2.2"), [22, 80]);
+        assert_eq!(of("198.51.100.9"), [8080]);
+    }
+
+    #[test]
+    fn the_same_targets_give_the_same_bytes_however_they_were_written() {
+        let ports = parse_ports("80").expect("ports");
+        let whole = space("192.0.2.0/30", "80", "").expect("space");
+        let mut rest = Endpoints::default();
+        for address in ["192.0.2.3", "192.0.2.2", "192.0.2.3"] {
+            rest.push(address.parse().expect("address"), tcp(80));
+        }
+        let mixed =
+            Space::new(&set("192.0.2.0,192.0.2.1"), &ports, rest, &AddressSet::default()).expect("space");
+        let excluded = space("192.0.2.0/29", "80", "192.0.2.4/30").expect("space");
+        assert_eq!(bytes(&whole), bytes(&mixed));
+        assert_eq!(bytes(&whole), bytes(&excluded));
+        for other in [
+            space("192.0.2.0/30", "81", ""),
+            space("192.0.2.0/30", "U:80", ""),
+            space("192.0.2.0/31", "80", ""),
+        ] {
+            assert_ne!(bytes(&whole), bytes(&other.expect("space")));
+        }
+    }
+
+    #[test]
+    fn a_space_without_targets_is_an_error_that_says_which() {
+        let error =
+            |targets, ports, excluded| space(targets, ports, excluded).expect_err("no space").to_string();
+        assert_eq!(error("", "80", ""), "no target is given");
+        assert_eq!(error("192.0.2.1", "", ""), "no port is given: choose ports with -p");
+        assert_eq!(error("192.0.2.0/30", "80,81", "192.0.2.0/24"), "no target is left: all 8 are excluded");
+    }
+
+    #[test]
+    fn too_many_targets_is_an_error_that_says_how_to_narrow_the_plan() {
+        let error = |targets, ports| space(targets, ports, "").expect_err("too many").to_string();
+        let shown = error("2001:db8::/66", "80,443,8080");
+        assert!(shown.contains(&format!("the plan has {} targets", 3u128 << 62)), "{shown}");
+        assert!(shown.contains("/67"), "{shown}");
+        assert!(error("2001:db8::/32", "80").contains("/65"));
+        assert!(error("::/0", "80").contains("/65"));
+        for (block, ports) in [("2001:db8::/65", "80"), ("2001:db8::/66", "80,443"), ("2001:db8::/67", "1-3")]
+        {
+            assert!(space(block, ports, "").is_ok(), "{block} {ports}");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "target 4 of 4")]
+    fn a_number_outside_the_space_panics() {
+        space("192.0.2.0/30", "80", "").expect("space").select(4);
+    }
+
+    #[test]
+    #[should_panic(expected = "outside the space")]
+    fn a_number_outside_the_space_panics_in_a_batch_too() {
+        batch(&space("192.0.2.0/30", "80", "").expect("space"), &[0, 4]);
     }
 }

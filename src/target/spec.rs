@@ -301,3 +301,300 @@ fn check_name(text: &str) -> Result<(), Reason> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::addresses::AddressSet;
+    use super::super::ranges::Ranges;
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("address")
+    }
+
+    /// The set a spec means.
+    fn set(text: &str) -> AddressSet {
+        match parse_spec(text) {
+            Ok(Spec::Addresses(ranges)) => ranges.into_set(),
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    /// The set of inclusive ranges, `first last first last`.
+    fn ranges(pairs: &[(&str, &str)]) -> AddressSet {
+        AddressSet::from_ip_ranges(pairs.iter().map(|&(first, last)| (ip(first), ip(last))))
+    }
+
+    fn error(text: &str) -> String {
+        match parse_spec(text) {
+            Ok(spec) => panic!("{text}: {spec:?}"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    /// Checks for each text that it is refused, and that the reason holds the given words.
+    fn refuses(cases: &[(&str, &str)]) {
+        for &(text, reason) in cases {
+            let shown = error(text);
+            assert!(shown.starts_with("cannot read target '"), "{text}: {shown}");
+            assert!(shown.contains(reason), "{text}: {shown}");
+        }
+    }
+
+    #[test]
+    fn addresses_and_blocks_mean_what_they_say() {
+        for (text, first, last) in [
+            ("10.0.0.1", "10.0.0.1", "10.0.0.1"),
+            (" 10.0.0.1 ", "10.0.0.1", "10.0.0.1"),
+            ("0.0.0.0", "0.0.0.0", "0.0.0.0"),
+            ("255.255.255.255", "255.255.255.255", "255.255.255.255"),
+            ("10.0.0.0/30", "10.0.0.0", "10.0.0.3"),
+            ("10.0.0.40/24", "10.0.0.0", "10.0.0.255"),
+            ("10.0.1.2/16", "10.0.0.0", "10.0.255.255"),
+            ("0.0.0.0/0", "0.0.0.0", "255.255.255.255"),
+            ("10.0.0.1/32", "10.0.0.1", "10.0.0.1"),
+            ("2001:db8::1", "2001:db8::1", "2001:db8::1"),
+            ("2001:DB8::A", "2001:db8::a", "2001:db8::a"),
+            ("1:2:3:4:5:6:7:8", "1:2:3:4:5:6:7:8", "1:2:3:4:5:6:7:8"),
+            ("[2001:db8::1]", "2001:db8::1", "2001:db8::1"),
+            ("2001:db8::5/126", "2001:db8::4", "2001:db8::7"),
+            ("[1::1]/126", "1::", "1::3"),
+            ("[1::1/126]", "1::", "1::3"),
+            ("::/0", "::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
+            ("2607:f8b0:4002:801::2004/124", "2607:f8b0:4002:801::2000", "2607:f8b0:4002:801::200f"),
+            ("64:ff9b::192.0.2.1", "64:ff9b::c000:201", "64:ff9b::c000:201"),
+        ] {
+            assert_eq!(set(text), ranges(&[(first, last)]), "{text}");
+        }
+    }
+
+    #[test]
+    fn full_ranges_are_read_in_both_families() {
+        for (text, first, last) in [
+            ("10.0.0.1-10.0.0.3", "10.0.0.1", "10.0.0.3"),
+            ("10.0.0.3-10.0.0.3", "10.0.0.3", "10.0.0.3"),
+            ("0.0.0.0-255.255.255.255", "0.0.0.0", "255.255.255.255"),
+            ("1::1-2::3", "1::1", "2::3"),
+            ("[1::1]-[2::3]", "1::1", "2::3"),
+            ("[1::1-2::3]", "1::1", "2::3"),
+            ("[1::1]-2::3", "1::1", "2::3"),
+        ] {
+            assert_eq!(set(text), ranges(&[(first, last)]), "{text}");
+        }
+    }
+
+    #[test]
+    fn octet_patterns_mean_what_they_mean_to_nmap() {
+        let one = |address| (address, address);
+        for (text, expected) in [
+            ("10.0-1.1,3.0", &[one("10.0.1.0"), one("10.0.3.0"), one("10.1.1.0"), one("10.1.3.0")][..]),
+            (
+                "192.168.3-5,7.1",
+                &[one("192.168.3.1"), one("192.168.4.1"), one("192.168.5.1"), one("192.168.7.1")],
+            ),
+            ("10.0.0.1-3,5-6", &[("10.0.0.1", "10.0.0.3"), ("10.0.0.5", "10.0.0.6")]),
+            ("10.0.0.-3", &[("10.0.0.0", "10.0.0.3")]),
+            ("10.0.0.253-", &[("10.0.0.253", "10.0.0.255")]),
+            ("10.0.0.-", &[("10.0.0.0", "10.0.0.255")]),
+            ("10.0.0.*", &[("10.0.0.0", "10.0.0.255")]),
+            ("10.0-1.*.*", &[("10.0.0.0", "10.1.255.255")]),
+            ("*.*.*.*", &[("0.0.0.0", "255.255.255.255")]),
+            ("0-255.-.0-127,128-255.*", &[("0.0.0.0", "255.255.255.255")]),
+            ("10.0.0.5,1,1-3,2", &[("10.0.0.1", "10.0.0.3"), one("10.0.0.5")]),
+            ("5,10.0.0.1", &[one("5.0.0.1"), one("10.0.0.1")]),
+        ] {
+            assert_eq!(set(text), ranges(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_comma_separates_whole_specs_where_it_can_mean_nothing_else() {
+        let one = |address| (address, address);
+        for (text, expected) in [
+            ("10.0.0.1,10.0.0.3", &[one("10.0.0.1"), one("10.0.0.3")][..]),
+            ("10.0.0.0/30,10.0.0.8/30", &[("10.0.0.0", "10.0.0.3"), ("10.0.0.8", "10.0.0.11")]),
+            ("10.0.0.1-10.0.0.3,10.0.0.9", &[("10.0.0.1", "10.0.0.3"), one("10.0.0.9")]),
+            ("10.0.0.9,10.0.0.1-10.0.0.3", &[("10.0.0.1", "10.0.0.3"), one("10.0.0.9")]),
+            ("10.0.0.1,2001:db8::1", &[one("10.0.0.1"), one("2001:db8::1")]),
+            ("[2001:db8::1],10.0.0.1", &[one("10.0.0.1"), one("2001:db8::1")]),
+            (
+                "10.0.0.9,10.0-1.1,3.0",
+                &[one("10.0.0.9"), one("10.0.1.0"), one("10.0.3.0"), one("10.1.1.0"), one("10.1.3.0")],
+            ),
+            ("10.0.0.1-3,5,10.0.9.0/32", &[("10.0.0.1", "10.0.0.3"), one("10.0.0.5"), one("10.0.9.0")]),
+        ] {
+            assert_eq!(set(text), ranges(expected), "{text}");
+        }
+        assert!(error("10.0.0.1,3,10.0.0.5").contains("'3' could belong to the address before or after it"));
+        assert!(error("10.0.0.1,3,10.0-1.1,3.0").contains("'3' could belong"));
+    }
+
+    #[test]
+    fn broken_or_ambiguous_ipv4_is_refused_with_the_way_out() {
+        refuses(&[
+            ("", "it is empty"),
+            ("10.0.0.300", "octet 300 is above 255"),
+            ("75.748.86.91", "octet 748 is above 255"),
+            ("257.1.1.1", "octet 257 is above 255"),
+            ("10.0.0.99999999999999999999", "is above 255"),
+            ("10.0.0.5-2", "5-2 is backwards: did you mean 2-5?"),
+            ("10.0.0.9-10.0.0.1", "10.0.0.9-10.0.0.1 is backwards: did you mean 10.0.0.1-10.0.0.9?"),
+            ("10.0.0.0/33", "prefix length 33 is above 32"),
+            ("10.0.0.0/999", "prefix length 999 is above 32"),
+            ("10.0.0.0/", "'' is not a prefix length"),
+            ("10.0.0.0/-1", "'-1' is not a prefix length"),
+            ("10.0.0.0/24/24", "'24/24' is not a prefix length"),
+            ("10.0.0.0/255.255.255.0", "is not a prefix length"),
+            ("10.0.0.0/08", "/08 could be octal or decimal: write /8"),
+            ("/24", "a part is empty"),
+            ("10.0.0-1.0/24", "a prefix length goes with one address"),
+            ("10.0.0.0/24-10.0.1.0/24", "a prefix length goes with one address"),
+            ("10.0.0.1-10.0.0.9/24", "a prefix length goes with one address"),
+            ("010.0.0.1", "010 could be octal or decimal: write 10"),
+            ("10.0.0.00", "00 could be octal or decimal: write 0"),
+            ("10.0.0.01-3", "01 could be octal or decimal: write 1"),
+            ("10.1", "4 octets, this has 2"),
+            ("1.2.3", "4 octets, this has 3"),
+            ("1.2.3.4.5", "4 octets, this has 5"),
+            ("1.2.3/24", "4 octets, this has 3"),
+            ("167772161", "an address written as one number is not read: write 10.0.0.1"),
+            ("0x0a000001", "hexadecimal is not read"),
+            ("0x0a.0.0.1", "hexadecimal is not read"),
+            ("99999999999", "4 octets, this has 1"),
+            ("0.0.0./0", "a part is empty"),
+            ("10.0.0.", "a part is empty"),
+            ("10..0.1", "a part is empty"),
+            (",10.0.0.1", "a part is empty"),
+            ("10.0.0.1,", "a part is empty"),
+            ("10.0.0.1,,10.0.0.2", "a part is empty"),
+            ("10.0.0.1-2-3", "'2-3' is not one"),
+            ("10.0.0.1-10.0.0.5-10.0.0.9", "'10.0.0.5-10.0.0.9' is not one"),
+            ("10.0.0.1-10.0.5", "'10.0.5' is not one"),
+            ("10.0.0.1*", "'1*' is not one"),
+            ("1-255.1-255.1-255.1,3", "expands to 33162750 separate ranges, above the limit of 16777216"),
+        ]);
+        assert_eq!(error("10.0.0.300"), "cannot read target '10.0.0.300': octet 300 is above 255");
+    }
+
+    #[test]
+    fn broken_ipv6_names_and_lists_are_refused_with_the_way_out() {
+        refuses(&[
+            ("2::-1::", "2::-1:: is backwards"),
+            ("2001:db8::/129", "prefix length 129 is above 128"),
+            ("1::-2::/64", "a prefix length goes with one address"),
+            ("fe80::1%eth0", "zones (%...) are not supported"),
+            ("::ffff:1.2.3.4", "write the IPv4 address itself, 1.2.3.4"),
+            ("::ffff:0:0/96", "write the IPv4 address itself"),
+            ("1:2:3:4:5:6:7:8:9", "is not an IPv6 address"),
+            ("2001:db8::*", "is not an IPv6 address"),
+            ("2001:db8::1::2", "is not an IPv6 address"),
+            ("[2001:db8::1", "brackets go around one whole IPv6 address"),
+            ("2001:db8::1]", "brackets go around one whole IPv6 address"),
+            ("[[2001:db8::1]]", "brackets go around one whole IPv6 address"),
+            ("[10.0.0.1]", "a range begins and ends in the same address family"),
+            ("10.0.0.1-2001:db8::1", "a range begins and ends in the same address family"),
+            ("192.0.2.1:443", "belongs into a target file"),
+            ("[2001:db8::1]:443", "belongs into a target file"),
+            ("example.org:443", "belongs into a target file"),
+            ("http://192.0.2.1/", "a URL is not a target"),
+            ("AS14421", "autonomous systems are not looked up"),
+            ("10.0.0.1\u{2013}10.0.0.3", "is not '-': retype it"),
+            ("10.0.0.1 10.0.0.2", "' ' has no place in a target"),
+            ("10.0.0.1;10.0.0.2", "';' has no place in a target"),
+            ("*.example.org", "* stands for an octet"),
+            ("-example.org", "neither begins nor ends with a hyphen"),
+            ("example..org", "two dots follow each other"),
+            ("example.123", "the last part of a name is not a number"),
+            ("b\u{fc}cher.example", "has no place in a target"),
+            ("example.org,10.0.0.1", "a name cannot stand in a list"),
+            ("example.org/129", "prefix length 129 is above 128"),
+        ]);
+    }
+
+    #[test]
+    fn the_broken_part_of_a_list_is_the_one_named() {
+        assert!(error("10.0.0.1,10.0.0.0/40,10.0.0.2").starts_with("cannot read target '10.0.0.0/40':"));
+    }
+
+    #[test]
+    fn what_can_be_a_name_comes_back_as_a_name() {
+        for (text, name, prefix) in [
+            ("example.org", "example.org", None),
+            ("example.org/24", "example.org", Some(24)),
+            ("localhost", "localhost", None),
+            ("a-b.example", "a-b.example", None),
+            ("10.0.0.1-x.example", "10.0.0.1-x.example", None),
+            ("_dmarc.example.org.", "_dmarc.example.org.", None),
+            ("xn--bcher-kva.example", "xn--bcher-kva.example", None),
+            ("ascii", "ascii", None),
+        ] {
+            assert_eq!(parse_spec(text), Ok(Spec::Name(Name { name: name.into(), prefix })), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_names_a_special_prefix_only_as_a_whole() {
+        let kept = |text: &str| match parse_spec(text) {
+            Ok(Spec::Addresses(ranges)) => special::apply(ranges).kept,
+            other => panic!("{text}: {other:?}"),
+        };
+        assert_eq!(kept("9-11.0.0.1"), ranges(&[("9.0.0.1", "9.0.0.1"), ("11.0.0.1", "11.0.0.1")]));
+        assert_eq!(kept("10.0,9.0.1"), set("10.0,9.0.1"));
+        assert_eq!(
+            kept("9.0.0.1,10.0.0.1"),
+            set("9.0.0.1,10.0.0.1"),
+            "a list is many specs, each names its own"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic(text in "[-0-9a-fx.,*/:\\[\\]% \u{e9}]{0,24}") {
+            let _ = parse_spec(&text);
+        }
+
+        #[test]
+        fn every_address_and_block_reads_back(v4 in any::<u32>(), v6 in any::<u128>(), prefix in 0u8..=32) {
+            let address = Ipv4Addr::from(v4);
+            prop_assert_eq!(set(&address.to_string()).v4, Ranges::one(v4, v4));
+            let net = ipnet::Ipv4Net::new(address, prefix).expect("prefix");
+            let expected = Ranges::one(net.network().into(), net.broadcast().into());
+            prop_assert_eq!(set(&net.to_string()).v4, expected);
+            let address = Ipv6Addr::from(v6);
+            prop_assume!(address.to_ipv4_mapped().is_none());
+            prop_assert_eq!(set(&address.to_string()).v6, Ranges::one(v6, v6));
+            let net = ipnet::Ipv6Net::new(address, prefix * 4).expect("prefix");
+            let expected = Ranges::one(net.network().into(), net.broadcast().into());
+            prop_assert_eq!(set(&net.to_string()).v6, expected);
+        }
+
+        #[test]
+        fn a_pattern_holds_exactly_the_products_of_its_octets(
+            octets in prop::array::uniform4(prop::collection::vec((0u8..=255, 0u8..8), 1..3)),
+            probes in prop::collection::vec(any::<[u8; 4]>(), 20),
+        ) {
+            let text = |items: &Vec<(u8, u8)>| -> String {
+                let items = items.iter().map(|&(low, more)| format!("{low}-{}", low.saturating_add(more)));
+                items.collect::<Vec<_>>().join(",")
+            };
+            let spec = octets.iter().map(text).collect::<Vec<_>>().join(".");
+            let set = set(&spec);
+            let holds = |items: &Vec<(u8, u8)>, value: u8| {
+                items.iter().any(|&(low, more)| low <= value && value <= low.saturating_add(more))
+            };
+            for probe in probes {
+                // Pull half of the octets to values that the pattern holds, or nearly no probe would be inside.
+                for near in 0..16u8 {
+                    let mut probe = probe;
+                    for place in 0..4 {
+                        probe[place] = if near & 1 << place == 0 { octets[place][0].0 } else { probe[place] };
+                    }
+                    let expected = (0..4).all(|place| holds(&octets[place], probe[place]));
+                    prop_assert_eq!(set.v4.contains(u32::from_be_bytes(probe)), expected, "{} {:?}", spec, probe);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,730 @@
+//! Every sink, read back by readers that are not ours, and after every way to lose: killed, disk full, reader gone.
+//!
+//! Tests that need another process run this very binary again: `child` does what `SWATH_CHILD` says. Tools that are
+//! missing (jq, python3, sqlite3) skip their check, unless `SWATH_REQUIRE_TOOLS` is set: then that is a failure.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+use swath::event::{Manifest, Proof, Reason, Record, State, Status, Summary};
+use swath::queue::Queue;
+use swath::sink::{
+    Existing, Place, SINKS, Sink, SinkError, SinkErrorKind, SinkKind, parse_place, sink_named,
+};
+use swath::stats::Stats;
+use swath::target::{Port, Protocol, Target};
+use swath::writer::{Outlet, Show, Writer, WriterEvent};
+
+// --- what is written -------------------------------------------------------------------------------------------
+
+fn record(address: &str, port: u16, protocol: Protocol, state: State, reason: Reason) -> Record {
+    let address: IpAddr = address.parse().expect("an address");
+    let port = Port { protocol, number: port };
+    let mut record = Record::new(Target { address, port }, address, state, reason);
+    record.time_ns = 1_795_219_200_123_456_789;
+    record
+}
+
+fn answered_by(record: Record, responder: &str) -> Record {
+    let responder = responder.parse().expect("an address");
+    let moved = Record::new(record.target(), responder, record.state, record.reason);
+    with(moved, |moved| moved.time_ns = record.time_ns)
+}
+
+fn with(mut record: Record, change: impl FnOnce(&mut Record)) -> Record {
+    change(&mut record);
+    record
+}
+
+/// One record of each shape a sink may meet. The golden files hold what becomes of them.
+fn samples() -> Vec<Record> {
+    let open = record("198.18.0.7", 80, Protocol::TCP, State::Open, Reason::SYN_ACK);
+    let open_v6 = record("2001:db8::1:0:0:7", 443, Protocol::TCP, State::Open, Reason::SYN_ACK);
+    let closed = record("198.18.255.255", 22, Protocol::TCP, State::Closed, Reason::RESET);
+    let router = record("203.0.113.9", 65_535, Protocol::TCP, State::Filtered, Reason::ADMIN_PROHIBITED);
+    let router_v6 = record("2001:db8::9", 0, Protocol::UDP, State::Filtered, Reason::NO_ROUTE);
+    vec![
+        open,
+        with(open, |full| {
+            full.rtt_us = 18_234;
+            full.options_hash = 0x0086_d081;
+            full.window = 65_535;
+            full.mss = 1460;
+            full.ip_id = 54_321;
+            full.proof = Proof::Strong;
+            full.ttl = 57;
+            full.window_scale = 7;
+            full.pass = 1;
+        }),
+        with(open_v6, |open| (open.window_scale, open.proof) = (0, Proof::Medium)),
+        with(closed, |closed| closed.ttl = 255),
+        answered_by(router, "192.0.2.254"),
+        answered_by(router_v6, "2001:db8:ffff::1"),
+        record("198.18.0.8", 53, Protocol::UDP, State::Closed, Reason::PORT_UNREACH),
+        record("198.18.0.9", 8, Protocol::ICMP, State::Open, Reason(200)),
+        largest(),
+        with(open, |open| open.time_ns = 0),
+    ]
+}
+
+/// Every field as long as it gets.
+fn largest() -> Record {
+    let target = record("255.255.255.255", 65_535, Protocol(255), State::Unfiltered, Reason(255));
+    with(answered_by(target, "ffff:eeee:dddd:cccc:bbbb:aaaa:9999:8888"), |largest| {
+        largest.time_ns = u64::MAX;
+        largest.rtt_us = u32::MAX;
+        largest.options_hash = u32::MAX;
+        largest.window = u16::MAX;
+        largest.mss = u16::MAX;
+        largest.ip_id = u16::MAX;
+        largest.ttl = u8::MAX;
+        largest.window_scale = 254;
+        largest.pass = u8::MAX;
+    })
+}
+
+fn manifest(uuid: &str, status: Status) -> Manifest {
+    Manifest {
+        scan_uuid: uuid.to_owned(),
+        tool: "swath",
+        version: "0.1.0",
+        argv: vec!["swath".to_owned(), "'; DROP TABLE scan; --".to_owned()],
+        plan_digest: "ab".repeat(32),
+        targets: 131_072,
+        shard_targets: 65_536,
+        excluded_addresses: "0".to_owned(),
+        ports: "22,80".to_owned(),
+        probes: vec!["syn".to_owned()],
+        seed: u64::MAX,
+        order: "v1",
+        shard: 1,
+        shards: 2,
+        passes: 2,
+        first_step: 0,
+        rate_pps: Some(1e6),
+        wait_s: 10.0,
+        interface: "veth0".to_owned(),
+        link: "af_packet".to_owned(),
+        source_addresses: vec![IpAddr::from([198, 18, 0, 1])],
+        status,
+        started_us: 1_795_219_200_000_000,
+        finished_us: (status != Status::Running).then_some(1_795_219_260_000_000),
+        summary: (status != Status::Running).then(|| Summary {
+            planned: 65_536,
+            sent: 65_536,
+            frames_seen: 20,
+            not_ours: 6,
+            invalid: vec![("malformed".to_owned(), 1), ("bad-cookie".to_owned(), 3)],
+            accepted: 10,
+            kernel_drops: 2,
+            ..Summary::default()
+        }),
+    }
+}
+
+const UUID: &str = "3f1c9a52-0d5b-4c3e-9a77-5d1f8f6f0b11";
+const UUID_2: &str = "9b0d3c11-27a8-4d0e-8f6e-0a3c5b7d9e22";
+
+fn file(path: &Path) -> Place {
+    Place { path: path.to_owned(), stdout: false, existing: Existing::Refuse }
+}
+
+fn open(kind: &SinkKind, place: &Place) -> Result<Box<dyn Sink>, SinkError> {
+    let mut sink = (kind.open)(place)?;
+    sink.begin(&manifest(UUID, Status::Running))?;
+    Ok(sink)
+}
+
+/// Writes the records to a new file and ends it.
+fn write_all(kind: &SinkKind, path: &Path, records: &[Record]) {
+    let mut sink = open(kind, &file(path)).expect("opens");
+    sink.write(records).expect("writes");
+    assert_eq!(sink.commit().expect("commits"), records.len() as u64);
+    sink.finish(&manifest(UUID, Status::Complete)).expect("finishes");
+}
+
+// --- what stands there -----------------------------------------------------------------------------------------
+
+/// What a sink left, as text: the file itself, or the rows of a database in words.
+fn rendered(path: &Path) -> String {
+    let Ok(bytes) = fs::read(path) else { return String::new() };
+    if !bytes.starts_with(b"SQLite format 3\0") {
+        return String::from_utf8(bytes).expect("text");
+    }
+    let rows = query(&read_only(path), "SELECT * FROM observation_text");
+    rows.iter().map(|row| row.join("|") + "\n").collect()
+}
+
+fn read_only(path: &Path) -> Connection {
+    Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).expect("opens")
+}
+
+fn query(connection: &Connection, sql: &str) -> Vec<Vec<String>> {
+    let mut statement = connection.prepare(sql).expect("prepares");
+    let columns = statement.column_count();
+    let cell = |row: &rusqlite::Row<'_>, column| match row.get_ref(column).expect("a column") {
+        rusqlite::types::ValueRef::Null => String::new(),
+        rusqlite::types::ValueRef::Integer(value) => value.to_string(),
+        rusqlite::types::ValueRef::Real(value) => value.to_string(),
+        rusqlite::types::ValueRef::Text(text) => String::from_utf8(text.to_vec()).expect("text"),
+        rusqlite::types::ValueRef::Blob(_) => panic!("no column is a blob"),
+    };
+    let rows = statement.query_map((), |row| Ok((0..columns).map(|column| cell(row, column)).collect()));
+    rows.expect("runs").collect::<Result<_, _>>().expect("every row reads")
+}
+
+/// Number of records in a file, each of which must be whole and valid; `torn` allows a part of one at the end.
+fn count_valid(kind: &SinkKind, path: &Path, torn: bool) -> u64 {
+    if kind.name == "sqlite" {
+        let connection = read_only(path);
+        assert_eq!(query(&connection, "PRAGMA integrity_check"), [["ok"]]);
+        return query(&connection, "SELECT count(*) FROM observation")[0][0].parse().expect("a number");
+    }
+    let text = fs::read_to_string(path).expect("reads");
+    let whole = &text[..text.rfind('\n').map_or(0, |at| at + 1)];
+    assert!(torn || whole.len() == text.len(), "{} ends in a part of a record", path.display());
+    let header = u64::from(kind.name == "csv" && !whole.is_empty());
+    let lines = whole.lines().inspect(|line| assert!(is_valid(kind.name, line), "{}: {line:?}", kind.name));
+    lines.count() as u64 - header
+}
+
+fn is_valid(kind: &str, line: &str) -> bool {
+    match kind {
+        "ndjson" => serde_json::from_str::<BTreeMap<String, serde_json::Value>>(line).is_ok(),
+        "csv" => line.split(',').count() == 16,
+        "list" => line.parse::<SocketAddr>().is_ok(),
+        "text" => line.starts_with("Discovered ") && line.contains(" port ") && line.contains(" on "),
+        kind => panic!("say what a valid line of {kind} is"),
+    }
+}
+
+/// Every kind that leaves a file.
+fn filed() -> impl Iterator<Item = &'static SinkKind> {
+    SINKS.iter().filter(|kind| kind.name != "none")
+}
+
+fn kind(name: &str) -> &'static SinkKind {
+    sink_named(name).expect("a kind")
+}
+
+/// Runs a reader that is not ours; `None` when it is not installed.
+fn tool<S: AsRef<OsStr>>(program: &str, arguments: &[S]) -> Option<String> {
+    match Command::new(program).args(arguments).output() {
+        Ok(output) => {
+            assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+            Some(String::from_utf8(output.stdout).expect("text"))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            assert!(std::env::var_os("SWATH_REQUIRE_TOOLS").is_none(), "{program} is not installed");
+            let _ = writeln!(io::stderr(), "skipped: {program} is not installed");
+            None
+        }
+        Err(error) => panic!("{program}: {error}"),
+    }
+}
+
+// --- every sink ------------------------------------------------------------------------------------------------
+
+#[test]
+fn every_sink_writes_what_its_golden_file_holds() {
+    for kind in SINKS {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("results");
+        write_all(kind, &path, &samples());
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/sink/golden").join(kind.name);
+        if std::env::var_os("SWATH_BLESS").is_some() {
+            fs::write(&golden, rendered(&path)).expect("writes");
+        }
+        let expected =
+            fs::read_to_string(&golden).expect("a golden file; SWATH_BLESS=1 writes it, then read it");
+        assert_eq!(rendered(&path), expected, "{}", kind.name);
+    }
+}
+
+#[test]
+fn every_file_is_private() {
+    for kind in filed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("results");
+        let mut sink = open(kind, &file(&path)).expect("opens");
+        sink.write(&samples()).expect("writes");
+        sink.commit().expect("commits");
+        for entry in fs::read_dir(directory.path()).expect("lists") {
+            let entry = entry.expect("an entry");
+            let mode = entry.metadata().expect("exists").permissions().mode() & 0o7777;
+            assert_eq!(mode, 0o600, "{:?}", entry.file_name());
+        }
+    }
+}
+
+#[test]
+fn output_without_a_record_is_valid() {
+    for kind in filed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("results");
+        write_all(kind, &path, &[]);
+        assert_eq!(count_valid(kind, &path, false), 0, "{}", kind.name);
+    }
+}
+
+#[test]
+fn a_sink_dropped_without_its_end_leaves_every_committed_record() {
+    for kind in filed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("results");
+        let mut sink = open(kind, &file(&path)).expect("opens");
+        sink.write(&samples()).expect("writes");
+        assert_eq!(sink.commit().expect("commits"), 10);
+        sink.write(&samples()).expect("writes");
+        drop(sink);
+        assert_eq!(count_valid(kind, &path, false), 10, "{}", kind.name);
+    }
+}
+
+#[test]
+fn a_full_device_is_an_error_of_every_sink() {
+    for kind in filed() {
+        let result = open(kind, &file(Path::new("/dev/full"))).and_then(|mut sink| {
+            let result = sink.write(&samples()).and_then(|()| sink.commit());
+            assert_eq!(sink.safe(), 0, "{}", kind.name);
+            result
+        });
+        let error = result.expect_err(kind.name).to_string();
+        assert!(error.starts_with("cannot write to /dev/full: "), "{error}");
+    }
+}
+
+#[test]
+fn a_reader_that_leaves_is_an_error_of_every_sink() {
+    for kind in filed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("pipe");
+        assert!(Command::new("mkfifo").arg(&path).status().expect("mkfifo runs").success());
+        // Opened for reading and writing so that neither side waits for the other; that end is the reader.
+        let reader = fs::OpenOptions::new().read(true).write(true).open(&path).expect("opens");
+        let opened = open(kind, &file(&path));
+        drop(reader);
+        let error = match opened.and_then(|mut sink| sink.write(&samples()).and_then(|()| sink.commit())) {
+            Ok(_) => panic!("{} wrote to nobody", kind.name),
+            Err(error) => error,
+        };
+        let expected = if kind.name == "sqlite" { SinkErrorKind::Refused } else { SinkErrorKind::ReaderGone };
+        assert_eq!(error.kind, expected, "{error}");
+    }
+}
+
+#[test]
+fn every_sink_fails_to_open_where_nothing_can_be_written() {
+    for kind in filed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        for path in [directory.path().join("missing/results"), directory.path().to_owned()] {
+            let error = open(kind, &file(&path)).map(|_| kind.name).expect_err(kind.name).to_string();
+            assert!(error.contains(directory.path().to_str().expect("text")), "{error}");
+        }
+    }
+}
+
+#[test]
+fn every_sink_refuses_what_exists_unless_told_otherwise() {
+    for kind in filed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("results");
+        fs::write(&path, "precious\n").expect("writes");
+        let error = open(kind, &file(&path)).map(|_| kind.name).expect_err(kind.name);
+        assert_eq!(error.kind, SinkErrorKind::Refused);
+        assert!(error.to_string().contains("--force"), "{error}");
+        assert_eq!(fs::read_to_string(&path).expect("reads"), "precious\n");
+        let place = Place { existing: Existing::Replace, ..file(&path) };
+        let mut sink = open(kind, &place).expect("opens");
+        sink.write(&samples()).expect("writes");
+        sink.finish(&manifest(UUID, Status::Complete)).expect("finishes");
+        assert_eq!(count_valid(kind, &path, false), 10, "{}", kind.name);
+    }
+}
+
+#[test]
+fn appending_adds_to_every_sink_and_repeats_no_header() {
+    for kind in filed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("results");
+        write_all(kind, &path, &samples());
+        let place = Place { existing: Existing::Append, ..file(&path) };
+        let mut sink = (kind.open)(&place).expect("opens");
+        sink.begin(&manifest(UUID_2, Status::Running)).expect("begins");
+        sink.write(&samples()).expect("writes");
+        assert_eq!(sink.commit().expect("commits"), 10, "records of this scan only");
+        sink.finish(&manifest(UUID_2, Status::Complete)).expect("finishes");
+        assert_eq!(count_valid(kind, &path, false), 20, "{}", kind.name);
+        let headers = rendered(&path).lines().filter(|line| line.starts_with("ts,")).count();
+        assert_eq!(headers, usize::from(kind.name == "csv"));
+    }
+}
+
+// --- readers that are not ours ---------------------------------------------------------------------------------
+
+#[test]
+fn jq_and_python_read_the_json_lines() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("results.ndjson");
+    write_all(kind("ndjson"), &path, &samples());
+    let path = path.to_str().expect("text");
+    let program = r#"[.ts,.ip,.port,.proto,.state,.reason,.ttl,.win,.mss,.wscale,.opts,.ipid,.rtt_us,.responder,.proof,.pass]
+        | map(. // "" | tostring) | join("|")"#;
+    let script = "import json,sys
+keys='ts ip port proto state reason ttl win mss wscale opts ipid rtt_us responder proof pass'.split()
+for line in open(sys.argv[1]):
+    row=json.loads(line); assert [k for k in keys if k in row]==list(row)
+    print('|'.join(str(row.get(k,'')) for k in keys))";
+    let golden = include_str!("../src/sink/golden/sqlite").lines();
+    let expected: String =
+        golden.map(|row| row.split_once('|').expect("scan_id").1.to_owned() + "\n").collect();
+    if let Some(output) = tool("jq", &["-r", program, path]) {
+        assert_eq!(output, expected);
+    }
+    if let Some(output) = tool("python3", &["-c", script, path]) {
+        assert_eq!(output, expected);
+    }
+}
+
+#[test]
+fn python_reads_the_comma_separated_values() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("results.csv");
+    write_all(kind("csv"), &path, &samples());
+    let script = "import csv,sys
+rows=list(csv.reader(open(sys.argv[1],newline=''),strict=True)); assert rows[0][0]=='ts' and len(rows)==11
+for row in rows[1:]:
+    assert len(row)==16
+    assert not any(cell[:1] in tuple('=+-@\\t\\r') and cell for cell in row), row
+    for column in (2,6,7,8,9,11,12,15): assert row[column]=='' or row[column].isdigit()
+    print('|'.join(row))";
+    let golden = include_str!("../src/sink/golden/sqlite").lines();
+    let expected: String =
+        golden.map(|row| row.split_once('|').expect("scan_id").1.to_owned() + "\n").collect();
+    if let Some(output) = tool("python3", &["-c", script, path.to_str().expect("text")]) {
+        assert_eq!(output, expected);
+    }
+}
+
+#[test]
+fn the_sqlite3_tool_reads_the_database_and_its_views() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("results.db");
+    write_all(kind("sqlite"), &path, &samples());
+    let path = path.to_str().expect("text");
+    let services =
+        "SELECT ip,port,proto,replies,first_us,last_us FROM open_service ORDER BY ip4 IS NULL, ip4, port";
+    if let Some(output) = tool("sqlite3", &[path, "SELECT * FROM observation_text"]) {
+        assert_eq!(output, include_str!("../src/sink/golden/sqlite"));
+        let output =
+            tool("sqlite3", &["-readonly", path, "PRAGMA integrity_check", services]).expect("installed");
+        assert_eq!(
+            output,
+            "ok\n198.18.0.7|80|6|3|0|1795219200123456\n198.18.0.9|8|1|1|1795219200123456|1795219200123456\n\
+             2001:db8::1:0:0:7|443|6|1|1795219200123456|1795219200123456\n"
+        );
+    }
+}
+
+// --- the database ----------------------------------------------------------------------------------------------
+
+const SCANS: &str =
+    "SELECT scan_id, scan_uuid, status, seed, invalid, kernel_drops, finished_us, rows_out FROM scan";
+
+#[test]
+fn a_database_holds_many_scans_and_closes_as_one_file() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("results.db");
+    write_all(kind("sqlite"), &path, &samples());
+    let mut sink = (kind("sqlite").open)(&file(&path)).expect("opens: it is a swath database");
+    sink.begin(&manifest(UUID_2, Status::Running)).expect("begins");
+    sink.write(&samples()[..3]).expect("writes");
+    sink.finish(&manifest(UUID_2, Status::Interrupted)).expect("finishes");
+    let names: Vec<_> =
+        fs::read_dir(directory.path()).expect("lists").map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["results.db"]);
+    let connection = read_only(&path);
+    let seed = u64::MAX.to_string();
+    assert_eq!(
+        query(&connection, SCANS),
+        [
+            ["1", UUID, "complete", &seed, "4", "2", "1795219260000000", "10"],
+            ["2", UUID_2, "interrupted", &seed, "4", "2", "1795219260000000", "3"],
+        ]
+    );
+    let counts = query(&connection, "SELECT scan_id, count(*) FROM observation GROUP BY 1");
+    assert_eq!(counts, [["1", "10"], ["2", "3"]]);
+    let indexes =
+        query(&connection, "SELECT name FROM sqlite_schema WHERE type = 'index' AND sql NOT NULL ORDER BY 1");
+    assert_eq!(indexes, [["observation_by_ip"], ["observation_by_ip4"]]);
+    let stored = &query(&connection, "SELECT manifest FROM scan WHERE scan_id = 2")[0][0];
+    assert_eq!(*stored, serde_json::to_string(&manifest(UUID_2, Status::Interrupted)).expect("serializes"));
+}
+
+#[test]
+fn a_database_can_be_read_while_the_scan_writes_and_says_that_it_runs() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("results.db");
+    let mut sink = open(kind("sqlite"), &file(&path)).expect("opens");
+    sink.write(&samples()).expect("writes");
+    sink.commit().expect("commits");
+    sink.write(&samples()).expect("writes");
+    let reader = read_only(&path);
+    assert_eq!(query(&reader, "SELECT count(*) FROM observation"), [["10"]]);
+    assert_eq!(query(&reader, "SELECT status, finished_us, rows_out FROM scan"), [["running", "", ""]]);
+    sink.finish(&manifest(UUID, Status::Complete)).expect("finishes beside a reader");
+    assert_eq!(query(&reader, "SELECT status, rows_out FROM scan"), [["complete", "20"]]);
+}
+
+#[test]
+fn large_batches_are_committed_in_transactions_of_bounded_size() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("results.db");
+    let mut sink = open(kind("sqlite"), &file(&path)).expect("opens");
+    // Nine: no divisor of the rows of a statement, so that every row is bound over another's facts.
+    let records = samples()[..9].repeat(25_000);
+    sink.write(&records).expect("writes");
+    assert_eq!(sink.safe(), 200_000, "two transactions of 100,000 rows");
+    assert_eq!(sink.commit().expect("commits"), 225_000);
+    let shares =
+        "SELECT count(*) FROM observation GROUP BY ts_us, ip, ip4, port, proto, state, reason, proof, pass,
+                  ttl, win, mss, wscale, opts_hash, ipid, rtt_us, responder";
+    let shares = query(&read_only(&path), shares);
+    assert_eq!(shares.len(), 9);
+    assert!(shares.iter().all(|share| share == &["25000"]), "no row has another's facts: {shares:?}");
+}
+
+#[test]
+fn a_database_of_somebody_else_is_refused_and_not_touched() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("foreign.db");
+    Connection::open(&path).expect("opens").execute_batch("CREATE TABLE precious (x)").expect("creates");
+    let before = fs::read(&path).expect("reads");
+    for existing in [Existing::Refuse, Existing::Append] {
+        let error =
+            (kind("sqlite").open)(&Place { existing, ..file(&path) }).map(|_| ()).expect_err("refuses");
+        assert!(error.to_string().contains("no swath database"), "{error}");
+    }
+    assert_eq!(fs::read(&path).expect("reads"), before);
+}
+
+#[test]
+fn a_database_of_a_newer_version_is_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("results.db");
+    write_all(kind("sqlite"), &path, &samples());
+    Connection::open(&path).expect("opens").execute_batch("PRAGMA user_version = 2").expect("sets");
+    let error = (kind("sqlite").open)(&file(&path)).map(|_| ()).expect_err("refuses");
+    assert!(error.to_string().contains("newer version"), "{error}");
+}
+
+#[test]
+fn a_database_behind_a_symbolic_link_is_refused_and_a_linked_directory_is_not() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (real, link) = (directory.path().join("real"), directory.path().join("link"));
+    fs::create_dir(&real).expect("creates");
+    std::os::unix::fs::symlink(&real, &link).expect("links");
+    write_all(kind("sqlite"), &link.join("results.db"), &samples());
+    std::os::unix::fs::symlink(real.join("results.db"), real.join("alias.db")).expect("links");
+    let error = (kind("sqlite").open)(&file(&real.join("alias.db"))).map(|_| ()).expect_err("refuses");
+    assert!(error.to_string().contains("symbolic link"), "{error}");
+}
+
+#[test]
+fn a_database_does_not_go_to_standard_output() {
+    let (kind, place) = parse_place("sqlite:-", Existing::Refuse).expect("parses");
+    assert!((kind.open)(&place).map(|_| ()).expect_err("refuses").to_string().contains("needs a file"));
+}
+
+// --- losing ----------------------------------------------------------------------------------------------------
+
+/// Not a test: what the tests below run in a process of its own.
+#[test]
+fn child() {
+    let Ok(task) = std::env::var("SWATH_CHILD") else { return };
+    let directory = PathBuf::from(std::env::var_os("SWATH_DIRECTORY").expect("set by the parent"));
+    match task.as_str() {
+        "write-forever" => write_forever(&directory),
+        "fill-the-disk" => fill_the_disk(&directory),
+        "write-to-stdout" => write_to_stdout(),
+        task => panic!("unknown task {task}"),
+    }
+}
+
+fn child_command(wrapper: &[&str], task: &str, directory: &Path) -> Command {
+    let program = std::env::current_exe().expect("this binary");
+    let mut words: Vec<&OsStr> = wrapper.iter().map(OsStr::new).collect();
+    words.push(program.as_os_str());
+    let mut command = Command::new(words[0]); // the wrapper, or the binary itself
+    command.args(&words[1..]).args(["--exact", "child", "--nocapture", "--test-threads=1"]);
+    command.env("SWATH_CHILD", task).env("SWATH_DIRECTORY", directory);
+    command
+}
+
+/// Writes to every kind of file until killed, and says after each commit how much is safe.
+fn write_forever(directory: &Path) {
+    let mut sinks: Vec<_> =
+        filed().map(|kind| open(kind, &file(&directory.join(kind.name))).expect("opens")).collect();
+    for round in 1_u64.. {
+        for sink in &mut sinks {
+            sink.write(&samples().repeat(200)).expect("writes");
+            let safe = sink.commit().expect("commits");
+            assert_eq!(safe, round * 2000);
+        }
+        writeln!(io::stdout(), "\ncommitted {}", round * 2000).expect("the parent reads");
+    }
+}
+
+#[test]
+fn what_was_committed_survives_being_killed_at_any_instant() {
+    let mut total = 0;
+    for round in 0..20_u64 {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut command = child_command(&[], "write-forever", directory.path());
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines().map_while(Result::ok);
+        let committed =
+            |line: String| line.strip_prefix("committed ").and_then(|count| count.parse::<u64>().ok());
+        let first = lines.find_map(committed).expect("commits before it is killed");
+        std::thread::sleep(Duration::from_micros(round * 3571 % 40_000));
+        child.kill().expect("kills");
+        child.wait().expect("ends");
+        let last = lines.filter_map(committed).last().unwrap_or(first);
+        for kind in filed() {
+            let path = directory.path().join(kind.name);
+            let found = count_valid(kind, &path, true);
+            assert!(last <= found, "{}: {last} committed, {found} found", kind.name);
+            recover(kind, &path, found);
+        }
+        total += last;
+    }
+    assert!(200_000 < total, "too little was written ({total}) to show anything");
+}
+
+/// A scan that starts on what a killed one left goes on behind its last record.
+fn recover(kind: &SinkKind, path: &Path, found: u64) {
+    if kind.name == "sqlite" {
+        let statuses = query(&read_only(path), "SELECT status FROM scan");
+        assert_eq!(statuses, [["running"]]);
+    }
+    let mut sink = (kind.open)(&Place { existing: Existing::Append, ..file(path) }).expect("opens");
+    sink.begin(&manifest(UUID_2, Status::Running)).expect("begins");
+    sink.write(&samples()).expect("writes");
+    sink.finish(&manifest(UUID_2, Status::Complete)).expect("finishes");
+    assert_eq!(count_valid(kind, path, false), found + 10);
+}
+
+/// Carries 60,000 records to every sink on a file system that has room for a part of them, and checks the account
+/// against the files.
+fn fill_the_disk(directory: &Path) {
+    const RECORDS: usize = 60_000;
+    let mut manifest = manifest(UUID, Status::Running);
+    let queue = Queue::new(2 * RECORDS);
+    let stats = Arc::new(Stats::new(0, 0, SINKS.len()));
+    let outlet = |kind: &SinkKind| Outlet {
+        name: kind.name.to_owned(),
+        sink: (kind.open)(&file(&directory.join(kind.name))).expect("opens"),
+        show: Show::ALL,
+        stdout: false,
+    };
+    let mut writer = Writer::new(queue.clone(), Arc::clone(&stats), SINKS.iter().map(outlet).collect());
+    writer.begin(&manifest).expect("begins");
+    let records = samples();
+    (0..RECORDS).for_each(|index| queue.push(records[index % records.len()]).expect("room"));
+    queue.close();
+    let mut now_ns = 0;
+    while !writer.step(now_ns).done {
+        now_ns += 100_000_000;
+    }
+    let summary = Summary { frames_seen: RECORDS as u64, accepted: RECORDS as u64, ..Summary::default() };
+    manifest.summary = Some(summary);
+    let errors = writer.finish(&mut manifest);
+    let summary = manifest.summary.expect("stays");
+    assert_eq!(summary.imbalance(), None);
+    let mut failed = 0;
+    for (kind, sink) in SINKS.iter().zip(&summary.sinks) {
+        failed += usize::from(0 < sink.suppressed);
+        if kind.name != "none" {
+            let found = count_valid(kind, &directory.join(kind.name), false);
+            assert_eq!(sink.written, found, "{}: {errors:?}", kind.name);
+        }
+    }
+    assert!(0 < failed && failed < SINKS.len(), "some fail, some go on: {:?}", summary.sinks);
+    assert!(failed <= errors.len(), "every failure is reported: {errors:?}");
+}
+
+#[test]
+fn the_account_equals_the_files_when_files_may_grow_no_more() {
+    for limit in [100, 1_000, 4_000, 20_000] {
+        let directory = tempfile::tempdir().expect("a directory");
+        // Without the signal a write beyond the limit fails, as it does on a full disk. Units of 512 bytes.
+        let script = format!("trap '' XFSZ; ulimit -f {limit}; exec \"$@\"");
+        let output = child_command(&["sh", "-c", &script, "sh"], "fill-the-disk", directory.path()).output();
+        let output = output.expect("runs");
+        assert!(output.status.success(), "limit {limit}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
+fn the_account_equals_the_files_when_the_disk_is_full() {
+    // A small file system of our own, in a mount namespace of our own.
+    let script = |rest: &str| format!("mount -t tmpfs -o size=$SIZE tmpfs \"$SWATH_DIRECTORY\" && {rest}");
+    let probe = ["unshare", "-rm", "sh", "-c"];
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut check = Command::new(probe[0]);
+    check.args(&probe[1..]).arg(script("true")).env("SWATH_DIRECTORY", directory.path()).env("SIZE", "1m");
+    if !check.output().is_ok_and(|output| output.status.success()) {
+        assert!(std::env::var_os("SWATH_REQUIRE_TOOLS").is_none(), "no user namespaces here");
+        let _ = writeln!(io::stderr(), "skipped: no user namespaces here");
+        return;
+    }
+    for size in ["1m", "3m", "9m"] {
+        let script = script("exec \"$@\"");
+        let wrapper = [probe[0], probe[1], probe[2], probe[3], &script, "sh"];
+        let output = child_command(&wrapper, "fill-the-disk", directory.path()).env("SIZE", size).output();
+        let output = output.expect("runs");
+        assert!(output.status.success(), "size {size}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+/// Writes text to standard output until told that nobody reads it, and says so on standard error.
+fn write_to_stdout() {
+    let (kind, place) = parse_place("-", Existing::Refuse).expect("parses");
+    let queue = Queue::new(10_000);
+    let stats = Arc::new(Stats::new(0, 0, 1));
+    let sink = (kind.open)(&place).expect("opens");
+    let outlet = Outlet { name: "-".to_owned(), sink, show: Show::OPEN, stdout: true };
+    let mut writer = Writer::new(queue.clone(), stats, vec![outlet]);
+    writer.begin(&manifest(UUID, Status::Running)).expect("begins");
+    for second in 0..1000 {
+        samples().into_iter().for_each(|record| queue.push(record).expect("room"));
+        if writer.step(second * 1_000_000_000).event == Some(WriterEvent::StdoutClosed) {
+            assert!(writer.take_error().is_none());
+            writeln!(io::stderr(), "told to stop").expect("the parent reads");
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_reader_of_standard_output_that_leaves_stops_the_writer_without_an_error() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut command = child_command(&[], "write-to-stdout", directory.path());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
+    let lines = BufReader::new(child.stdout.take().expect("piped")).lines().map_while(Result::ok);
+    let discovered = lines.skip_while(|line| !line.contains("Discovered")).nth(1).expect("a second line");
+    assert!(discovered.starts_with("Discovered open port "), "{discovered}");
+    // The reader is gone with the iterator.
+    let output = child.wait_with_output().expect("ends");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("told to stop"));
+}
