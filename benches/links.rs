@@ -61,18 +61,21 @@ fn measure(lab: &Lab, sink: &Sink, name: &str, says: bool) -> Round {
         println!("{}", link.about);
     }
     let before = sink.settled();
-    let mut batch = probes("198.18.0.1", 443, 0, LANES);
-    let (mut accepted, mut stalls, mut number) = (0u64, 0u64, 0u32);
+    let queue = link.tx[0].as_mut();
+    let mut round = vec![probes("198.18.0.1", 443, 0, LANES); queue.round_length()];
+    let (mut outcomes, mut accepted, mut stalls, mut number) = (Vec::new(), 0u64, 0u64, 0u32);
     let started = Instant::now();
     while started.elapsed() < Duration::from_secs(SECONDS) {
-        for lane in 0..LANES {
-            number = number.wrapping_add(0x9e37_79b9);
-            batch.sequence[lane] = number;
-            batch.destination_v4[lane] = 0xc612_0000 | number >> 15;
+        for batch in &mut round {
+            for lane in 0..LANES {
+                number = number.wrapping_add(0x9e37_79b9);
+                batch.sequence[lane] = number;
+                batch.destination_v4[lane] = 0xc612_0000 | number >> 15;
+            }
         }
-        let outcome = link.tx[0].submit(&batch).unwrap_or_else(|error| panic!("{error}"));
-        accepted += u64::from(outcome.lanes.count_ones());
-        stalls += u64::from(outcome.stall.is_some());
+        queue.submit_round(&round, &mut outcomes).unwrap_or_else(|error| panic!("{error}"));
+        accepted += outcomes.iter().map(|outcome| u64::from(outcome.lanes.count_ones())).sum::<u64>();
+        stalls += outcomes.iter().filter(|outcome| outcome.stall.is_some()).count() as u64;
     }
     let elapsed = started.elapsed();
     drop(link);

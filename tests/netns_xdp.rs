@@ -3,7 +3,7 @@
 //! say that they were skipped, or fail under `SWATH_NETNS=required`.
 #![allow(clippy::print_stderr, reason = "skips are for the person who runs the tests")]
 
-#[allow(unreachable_pub, reason = "a module that the bench uses as well")]
+#[allow(unreachable_pub, dead_code, reason = "a module that the bench uses as well")]
 mod xdp_lab;
 
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ use swath::link::{Link, LinkError, RxQueue, Stall};
 use swath::sys::ebpf_kernel::{self, ObjectKind};
 use swath::wire::ethernet::{self, Mac};
 
-use xdp_lab::{FAR, Lab, NEAR, PORTS, Sink, backend, probes, run, submit_all};
+use xdp_lab::{FAR, Lab, NEAR, PORTS, Sink, backend, probes, run, submit_all, submit_rounds};
 
 /// The links under test.
 const LINKS: &[&str] = &["xdp_live"];
@@ -86,14 +86,19 @@ fn netns_a_million_accepted_lanes_arrive_exactly_once() {
         let Some(lab) = Lab::new() else { return };
         let sink = Sink::new(&lab);
         let mut link = open(&lab, name, Gate::open());
-        let count = 1_000_000u32;
-        let mut first = 0;
+        let count = 2_000_000u32;
+        let (mut first, mut rounds) = (0, 0);
         while first < count {
-            // Batches of every size, most of them full.
-            let length = if first % 7 == 0 { LANES } else { 1 + first as usize % LANES };
-            let length = length.min((count - first) as usize);
-            submit_all(link.tx[0].as_mut(), &probes("198.18.0.1", 443, first, length));
-            first += length as u32;
+            // Rounds and batches of every size, most of them full.
+            let mut round = Vec::new();
+            while round.len() < 1 + rounds % 20 && first < count {
+                let length = if first % 7 != 0 { LANES } else { 1 + first as usize % LANES };
+                let length = length.min((count - first) as usize);
+                round.push(probes("198.18.0.1", 443, first, length));
+                first += length as u32;
+            }
+            submit_rounds(link.tx[0].as_mut(), &round);
+            rounds += 1;
         }
         assert_each_once(&sink, count, name);
     }
@@ -105,8 +110,9 @@ fn netns_batches_of_several_families_and_lengths_arrive_exactly_once() {
         let Some(lab) = Lab::new() else { return };
         let sink = Sink::new(&lab);
         let mut link = open(&lab, name, Gate::open());
-        for first in (0..100_000).step_by(50) {
-            submit_all(link.tx[0].as_mut(), &mixed(first, 50));
+        for first in (0..100_000).step_by(500) {
+            let round: Vec<Batch> = (first..first + 500).step_by(50).map(|first| mixed(first, 50)).collect();
+            submit_rounds(link.tx[0].as_mut(), &round);
         }
         assert_each_once(&sink, 100_000, name);
     }
@@ -156,15 +162,16 @@ fn netns_a_full_queue_is_told_lane_by_lane() {
         let Some(lab) = Lab::new() else { return };
         let sink = Sink::new(&lab);
         // The far end polls in a thread of its own, which a busy sender outruns.
-        lab.far(|| std::fs::write("/sys/class/net/v1/threaded", "1").ok());
         let threaded = Command::new("ip")
             .args(["netns", "exec", &lab.far, "sh", "-c", "echo 1 > /sys/class/net/v1/threaded"])
             .status();
         assert!(threaded.is_ok_and(|status| status.success()), "threaded polling");
         let mut link = open(&lab, name, Gate::open());
-        let (count, mut stalls) = (400_000u32, 0);
-        for first in (0..count).step_by(LANES) {
-            stalls += submit_all(link.tx[0].as_mut(), &probes("198.18.0.1", 443, first, LANES));
+        let (count, mut stalls) = (600 * 1024u32, 0);
+        for first in (0..count).step_by(1024) {
+            let batches = (first..first + 1024).step_by(LANES).map(|first| mixed(first, LANES));
+            let round: Vec<Batch> = batches.collect();
+            stalls += submit_rounds(link.tx[0].as_mut(), &round);
         }
         eprintln!("{name}: {stalls} stalls over {count} frames");
         assert_each_once(&sink, count, name);
@@ -177,12 +184,15 @@ fn netns_two_links_on_one_interface_know_their_own_losses() {
         let Some(lab) = Lab::new() else { return };
         let sink = Sink::new(&lab);
         let links = [open(&lab, name, Gate::open()), open(&lab, name, Gate::open())];
-        let half = 200_000u32;
+        let half = 200 * 1024u32;
         std::thread::scope(|scope| {
             for (number, mut link) in (0u32..).zip(links) {
                 scope.spawn(move || {
-                    for first in (number * half..(number + 1) * half).step_by(LANES) {
-                        submit_all(link.tx[0].as_mut(), &probes("198.18.0.1", 443, first, LANES));
+                    for first in (number * half..(number + 1) * half).step_by(1024) {
+                        let firsts = (first..first + 1024).step_by(LANES);
+                        let round: Vec<Batch> =
+                            firsts.map(|first| probes("198.18.0.1", 443, first, LANES)).collect();
+                        submit_rounds(link.tx[0].as_mut(), &round);
                     }
                 });
             }

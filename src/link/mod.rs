@@ -41,6 +41,28 @@ pub trait TxQueue: Send {
     /// frame. A queue that is full or an interface that is down is no error but a [`Stall`].
     fn submit(&mut self, batch: &Batch) -> Result<Accepted, LinkError>;
 
+    /// How many batches are best handed over together, in one call of [`TxQueue::submit_round`].
+    fn round_length(&self) -> usize {
+        1
+    }
+
+    /// Submits batches one after the other, until one does not leave as a whole. `accepted[i]` becomes what
+    /// [`TxQueue::submit`] would say of batch `i`; of a batch that has no entry nothing left.
+    ///
+    /// # Errors
+    /// As [`TxQueue::submit`]; `accepted` is right even then.
+    fn submit_round(&mut self, batches: &[Batch], accepted: &mut Vec<Accepted>) -> Result<(), LinkError> {
+        accepted.clear();
+        for batch in batches {
+            let outcome = self.submit(batch)?;
+            accepted.push(outcome);
+            if outcome.stall.is_some() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Sends one finished frame that is no probe (an ARP request). Returns whether it left.
     ///
     /// # Errors

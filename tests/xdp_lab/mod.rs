@@ -243,6 +243,30 @@ pub fn submit_all(queue: &mut dyn TxQueue, batch: &Batch) -> usize {
     panic!("the queue stayed stalled")
 }
 
+/// Submits batches in rounds as long as the queue likes, and again what did not leave; returns how often it had to
+/// wait.
+pub fn submit_rounds(queue: &mut dyn TxQueue, batches: &[Batch]) -> usize {
+    let (mut stalls, mut accepted) = (0, Vec::new());
+    for round in batches.chunks(queue.round_length()) {
+        queue.submit_round(round, &mut accepted).unwrap_or_else(|error| panic!("{error}"));
+        assert!(accepted.len() <= round.len());
+        for (index, batch) in round.iter().enumerate() {
+            let (lanes, stall) =
+                accepted.get(index).map_or((0, None), |accepted| (accepted.lanes, accepted.stall));
+            assert_eq!(lanes & !batch.lanes(), 0, "only lanes of the batch leave");
+            assert!(stall.is_none() || lanes != batch.lanes(), "only what did not leave has a reason");
+            let left: Vec<usize> = (0..batch.len()).filter(|lane| lanes & 1 << lane == 0).collect();
+            if !left.is_empty() {
+                let mut batch = batch.clone();
+                left.iter().enumerate().for_each(|(to, &from)| batch.copy_lane(from, to));
+                batch.resize(left.len());
+                stalls += 1 + submit_all(queue, &batch);
+            }
+        }
+    }
+    stalls
+}
+
 /// Drops every TCP frame that reaches v1, in the driver, and counts it, by its sequence number if asked to.
 pub struct Sink {
     counters: SharedWords,
