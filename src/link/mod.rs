@@ -8,6 +8,7 @@
 //! Invariant: links never see a probe, an order or a record; they read no clock but the kernel's timestamps.
 
 mod af_packet;
+mod af_xdp;
 pub mod digest;
 pub mod filter;
 mod frame;
@@ -30,7 +31,8 @@ use crate::gate::Gate;
 use crate::wire::ethernet::Mac;
 
 /// Every kind of link.
-pub const BACKENDS: &[Backend] = &[af_packet::BACKEND, xdp_live::BACKEND, null::BACKEND, pcap::BACKEND];
+pub const BACKENDS: &[Backend] =
+    &[af_packet::BACKEND, af_xdp::BACKEND, xdp_live::BACKEND, null::BACKEND, pcap::BACKEND];
 
 /// Transmits batches.
 pub trait TxQueue: Send {

@@ -20,6 +20,7 @@ pub mod ring;
 pub mod rtnetlink;
 pub mod socket;
 pub mod tun;
+pub mod xsk;
 
 use std::io;
 

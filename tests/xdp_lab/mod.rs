@@ -32,6 +32,11 @@ pub struct Lab {
 impl Lab {
     /// None, and a word about it, where namespaces cannot be made.
     pub fn new() -> Option<Lab> {
+        Lab::with_queues(1)
+    }
+
+    /// The same with several queues at both ends.
+    pub fn with_queues(queues: u32) -> Option<Lab> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let required = std::env::var_os("SWATH_NETNS").is_some_and(|value| value == "required");
         let root = std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
@@ -47,7 +52,8 @@ impl Lab {
             run(&["ip", "-n", namespace, "link", "set", "lo", "up"]);
         }
         let (near, far) = (&lab.near, &lab.far);
-        run(&["ip", "-n", near, "link", "add", "v0", "type", "veth", "peer", "name", "v1", "netns", far]);
+        let queues = format!("numtxqueues {queues} numrxqueues {queues}");
+        lab.ip(near, &format!("link add v0 {queues} type veth peer name v1 {queues} netns {far}"));
         for (namespace, interface, v4, v6) in
             [(near, "v0", NEAR, "2001:db8::1/64"), (far, "v1", FAR, "2001:db8::2/64")]
         {
