@@ -1,4 +1,5 @@
-//! How many frames per second each link gets onto a veth, one thread, counted by a sink in the far driver.
+//! How many frames per second each link gets onto a veth, one thread, counted by a sink in the far driver: first the
+//! link alone, then a whole scan (order, cookie, gate, ledger).
 //!
 //! `cargo bench --bench links [-- LINK...]`: as root; makes two namespaces with no way out and removes them.
 #![allow(missing_docs, reason = "a benchmark")]
@@ -8,6 +9,7 @@
 #[allow(dead_code, unreachable_pub, reason = "a module that the tests use as well")]
 mod xdp_lab;
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use swath::batch::LANES;
@@ -42,6 +44,10 @@ fn main() {
             assert_eq!(round.seen, round.accepted, "{name}: the sink saw what the link says it sent");
             rounds.push(round);
         }
+    }
+    lab.ip(&lab.near, "route add 198.18.0.0/15 via 192.0.2.2");
+    for name in &links {
+        scan(&lab, &sink, name);
     }
     for (name, rounds) in links.iter().zip(&mut rounds) {
         rounds.sort_by(|a, b| a.millions_per_second.total_cmp(&b.millions_per_second));
@@ -81,4 +87,19 @@ fn measure(lab: &Lab, sink: &Sink, name: &str, says: bool) -> Round {
     drop(link);
     let seen = sink.settled() - before;
     Round { millions_per_second: seen as f64 / elapsed.as_secs_f64() / 1e6, accepted, seen, stalls }
+}
+
+/// Runs `swath` itself at the highest rate and prints its own account beside the sink's.
+fn scan(lab: &Lab, sink: &Sink, name: &str) {
+    let ports = if name == "xdp_live" { "1-400" } else { "1-40" };
+    let before = sink.settled();
+    let output = Command::new("ip")
+        .args(["netns", "exec", &lab.near, env!("CARGO_BIN_EXE_swath"), "198.18.0.0/15", "-p", ports])
+        .args(["--rate", "max", "--link", name, "-e", "v0", "--wait", "0"])
+        .output()
+        .expect("started");
+    let seen = sink.settled() - before;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let sent = said.lines().find(|line| line.starts_with("sent ")).unwrap_or(&said);
+    println!("{name}: a scan at --rate max {sent}; the sink saw {seen}");
 }

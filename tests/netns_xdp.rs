@@ -37,7 +37,7 @@ fn mixed(first: u32, length: usize) -> Batch {
         batch.destination_v4[lane] = 0xc612_0000 | number & 0x1_ffff;
         batch.destination_v6[lane] = 0x2001_0db8_0001u128 << 80 | u128::from(number);
         batch.source_port[lane] = PORTS.0 + (number % 251) as u16;
-        batch.identification[lane] = (number.wrapping_mul(40_503) >> 8) as u16;
+        batch.identification[lane] = (number.wrapping_mul(40_503) >> 8 & 0xffff) as u16;
         batch.hop[lane] = (number % 3) as u16;
     }
     batch
@@ -95,7 +95,7 @@ fn netns_a_million_accepted_lanes_arrive_exactly_once() {
                 let length = if first % 7 != 0 { LANES } else { 1 + first as usize % LANES };
                 let length = length.min((count - first) as usize);
                 round.push(probes("198.18.0.1", 443, first, length));
-                first += length as u32;
+                first += u32::try_from(length).expect("a batch");
             }
             submit_rounds(link.tx[0].as_mut(), &round);
             rounds += 1;

@@ -235,7 +235,7 @@ impl Transmit {
 
 /// Frames in memory, 4 MiB: half of what an unprivileged process may lock.
 const FRAMES: u32 = 2048;
-const _: () = assert!(LANES as u32 <= FRAMES);
+const _: () = assert!(LANES <= FRAMES as usize, "a batch fits");
 const SEND_BUFFER_BYTES: u32 = 8 << 20;
 const MOST_QUEUES: u32 = 64;
 /// How long a queue that was just given up stays busy, generously.

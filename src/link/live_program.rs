@@ -16,11 +16,11 @@ use crate::sys::ebpf::{AssembleError, Assembler, ContextField, Helper, Label, Ma
 ///
 /// A run has a fixed cost: the kernel makes a pool of pages for it and frees it afterwards. Measured over veth, without
 /// user-space work, 64 frames a run 2.9 Mpps, 128 4.2, 256 5.5, 512 6.3, 1,024 7.0, 65,536 7.8.
-pub(super) const SLOT_COUNT: usize = 1024;
+pub(super) const SLOT_COUNT: usize = SLOTS_I16 as usize;
 
 /// Offsets of the shared words.
 pub(super) mod word {
-    use super::SLOT_COUNT;
+    use super::{SLOT_COUNT, SLOTS_I16};
 
     /// The slot of the next frame; the link sets it to the first one of a run.
     pub(in crate::link) const NEXT: i16 = 0;
@@ -43,7 +43,7 @@ pub(super) mod word {
     /// A bit for each slot: it was refused.
     pub(in crate::link) const REFUSED: i16 = 40;
     /// What became of each bulk: frames taken in the low 16 bits, dropped ones in the high 16.
-    pub(in crate::link) const BULKS: i16 = REFUSED + SLOT_COUNT as i16 / 8;
+    pub(in crate::link) const BULKS: i16 = REFUSED + SLOTS_I16 / 8;
     /// Bytes of all words. A bulk holds at least one frame, so there are at most as many as slots.
     pub(in crate::link) const BYTES: usize = BULKS as usize + 4 * SLOT_COUNT;
 
@@ -248,7 +248,10 @@ fn unless_ours(program: &mut Assembler, out: Label) {
     program.jump_if(Test::GreaterOrEqual, R1, R8, out);
 }
 
-const SLOT_LIMIT: i32 = SLOT_COUNT as i32;
+/// [`SLOT_COUNT`] as offsets are counted.
+const SLOTS_I16: i16 = 1024;
+/// [`SLOT_COUNT`] as a constant of the bytecode.
+const SLOT_LIMIT: i32 = SLOTS_I16 as i32;
 const _: () =
     assert!(SLOT_COUNT.is_power_of_two() && 64 <= SLOT_COUNT, "SLOT_COUNT - 1 is a mask; whole 64-bit words");
 

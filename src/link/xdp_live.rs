@@ -181,7 +181,8 @@ impl Transmit {
                     }
                     let slot = slots.next().expect("as many slots as lanes");
                     self.stamper.stamp_lane(batch, lane, slot)?;
-                    self.lane_of[first + count] = (index * LANES + lane) as u16;
+                    self.lane_of[first + count] =
+                        u16::try_from(index * LANES + lane).expect("a lane of a round");
                     count += 1;
                 }
             }
