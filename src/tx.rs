@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::batch::{Batch, LANES, Source, low_32};
 use crate::event::Record;
 use crate::generate::Generator;
-use crate::link::{LinkError, Stall, TxQueue};
+use crate::link::{Accepted, LinkError, Stall, TxQueue};
 use crate::neighbour::{Lookup, Neighbours, Parked};
 use crate::order::{Take, Walk};
 use crate::pace::{Grant, Pace};
@@ -23,7 +23,9 @@ use crate::wire::arp::{self, Announcement};
 /// One transmit thread's state.
 pub struct Tx {
     parts: TxParts,
-    batch: Batch,
+    /// What is handed to the link together.
+    round: Vec<Batch>,
+    accepted: Vec<Accepted>,
     /// Cursors to send before new ones: those the link refused, and those whose neighbour answered.
     ready: Vec<(Cursor, u8)>,
     answered: Vec<Parked>,
@@ -72,11 +74,13 @@ pub enum Step {
 impl Tx {
     /// A transmitter at the start of its work.
     pub fn new(parts: TxParts) -> Tx {
-        let (ready, answered, given_up) = (Vec::with_capacity(2 * LANES), Vec::new(), Vec::new());
-        Tx { parts, batch: Batch::empty(), ready, answered, given_up }
+        let batches = parts.queue.round_length().max(1);
+        let (round, accepted) = (vec![Batch::empty(); batches], Vec::with_capacity(batches));
+        let ready = Vec::with_capacity((batches + 1) * LANES);
+        Tx { parts, round, accepted, ready, answered: Vec::new(), given_up: Vec::new() }
     }
 
-    /// Sends at most one batch.
+    /// Sends at most one round of batches.
     ///
     /// # Errors
     /// What ends the scan: the interface is gone, or the last gate stopped a frame.
@@ -90,15 +94,14 @@ impl Tx {
             self.counters().pauses.add(1);
             return Ok(Step::Wait(now_ns + PAUSE_NS));
         }
-        let granted = match self.parts.pace.grant(now_ns, LANES as u64) {
+        let granted = match self.parts.pace.grant(now_ns, (LANES * self.round.len()) as u64) {
             Grant::Frames(frames) => frames,
             Grant::Wait(until) => return Ok(Step::Wait(until)),
         };
         // Questions to neighbours come first: probes wait for them. They are frames like any other to the law.
         let asked = self.ask_neighbours(now_ns, granted)?;
-        let next_pass_ns = self.fill_batch(now_ns, granted - asked);
-        self.resolve_hops(now_ns);
-        let (sent, stall) = if self.batch.is_empty() { (0, None) } else { self.submit()? };
+        let (batches, next_pass_ns) = self.fill_round(now_ns, granted - asked);
+        let (sent, stall) = self.submit(batches)?;
         self.parts.pace.refund(granted - asked - sent);
         self.count_pending();
         Ok(match stall {
@@ -181,22 +184,38 @@ impl Tx {
         }
     }
 
-    /// Fills the batch with at most `most` probes: those that waited, or the next of the order. Returns when the next
-    /// pass begins, if it must be awaited.
-    fn fill_batch(&mut self, now_ns: u64, most: u64) -> Option<u64> {
-        self.batch.resize(0);
-        self.batch.time_us = low_32((now_ns + self.parts.epoch_offset_ns) / 1000);
-        if most == 0 {
-            return None;
+    /// Fills batches with at most `most` probes in all. Returns how many batches are filled, and when the next pass
+    /// begins, if it must be awaited.
+    fn fill_round(&mut self, now_ns: u64, most: u64) -> (usize, Option<u64>) {
+        let mut round = std::mem::take(&mut self.round);
+        let (mut filled, mut left, mut next_pass_ns) = (0, most, None);
+        while 0 < left && filled < round.len() {
+            let batch = &mut round[filled];
+            next_pass_ns = self.fill_batch(now_ns, left, batch);
+            if batch.is_empty() {
+                break;
+            }
+            left -= batch.len() as u64;
+            self.resolve_hops(now_ns, batch);
+            filled += usize::from(!batch.is_empty());
         }
+        self.round = round;
+        (filled, next_pass_ns)
+    }
+
+    /// Fills a batch with at most `most` probes: those that waited, or the next of the order. Returns when the next
+    /// pass begins, if it must be awaited.
+    fn fill_batch(&mut self, now_ns: u64, most: u64, batch: &mut Batch) -> Option<u64> {
+        batch.resize(0);
+        batch.time_us = low_32((now_ns + self.parts.epoch_offset_ns) / 1000);
         if !self.ready.is_empty() {
             let most = usize::try_from(most).map_or(LANES, |most| most.min(LANES));
             let count = self.ready.len().min(most);
-            self.parts.generator.fill_scattered(&self.ready[..count], &mut self.batch);
+            self.parts.generator.fill_scattered(&self.ready[..count], batch);
             self.ready.drain(..count);
         } else if !self.parts.neighbours.is_full() {
             match self.parts.walk.take(now_ns, most.min(LANES as u64)) {
-                Take::Chunk(chunk) => self.parts.generator.fill(chunk, &mut self.batch),
+                Take::Chunk(chunk) => self.parts.generator.fill(chunk, batch),
                 Take::Wait(begins_ns) => return Some(begins_ns),
                 Take::End => {}
             }
@@ -205,25 +224,25 @@ impl Tx {
     }
 
     /// Gives every lane its next hop, and takes those out that have none yet or never will.
-    fn resolve_hops(&mut self, now_ns: u64) {
+    fn resolve_hops(&mut self, now_ns: u64, batch: &mut Batch) {
         if let Some(Path::Hop(hop)) = self.parts.paths.only() {
-            self.batch.hop = [hop; LANES];
+            batch.hop = [hop; LANES];
             return;
         }
         let mut kept = 0;
-        for lane in 0..self.batch.len() {
-            if let Some(hop) = self.hop_of(lane, now_ns) {
-                self.batch.copy_lane(lane, kept);
-                self.batch.hop[kept] = hop;
+        for lane in 0..batch.len() {
+            if let Some(hop) = self.hop_of(batch, lane, now_ns) {
+                batch.copy_lane(lane, kept);
+                batch.hop[kept] = hop;
                 kept += 1;
             }
         }
-        self.batch.resize(kept);
+        batch.resize(kept);
     }
 
     /// The next hop of a lane; a lane without one is parked or counted.
-    fn hop_of(&mut self, lane: usize, now_ns: u64) -> Option<u16> {
-        let address = self.batch.destination_v4[lane];
+    fn hop_of(&mut self, batch: &Batch, lane: usize, now_ns: u64) -> Option<u16> {
+        let address = batch.destination_v4[lane];
         match self.parts.paths.to(address) {
             Path::Hop(hop) => return Some(hop),
             Path::ManyStations => self.counters().excluded_later.add(1),
@@ -234,7 +253,7 @@ impl Tx {
                     Lookup::Hop(hop) => return Some(hop),
                     Lookup::Unreachable => self.counters().unresolved.add(1),
                     Lookup::Unknown => {
-                        let parked = Parked { cursor: self.batch.cursor[lane], pass: self.batch.pass[lane] };
+                        let parked = Parked { cursor: batch.cursor[lane], pass: batch.pass[lane] };
                         self.parts.neighbours.park(address, parked);
                     }
                 }
@@ -243,21 +262,26 @@ impl Tx {
         None
     }
 
-    /// Hands the batch to the link; the lanes it did not take are ready to be sent again.
-    fn submit(&mut self) -> Result<(u64, Option<Stall>), LinkError> {
-        let outcome = self.parts.queue.submit(&self.batch);
-        let lanes = outcome.as_ref().map_or(0, |accepted| accepted.lanes);
-        let refused = self.batch.lanes() & !lanes;
-        if refused != 0 {
-            for lane in (0..self.batch.len()).filter(|lane| refused & (1 << lane) != 0) {
-                self.ready.push((self.batch.cursor[lane], self.batch.pass[lane]));
+    /// Hands the first `batches` to the link; the lanes it did not take are ready to be sent again.
+    fn submit(&mut self, batches: usize) -> Result<(u64, Option<Stall>), LinkError> {
+        let round = &self.round[..batches];
+        let outcome = self.parts.queue.submit_round(round, &mut self.accepted);
+        let (mut sent, mut requeued) = (0, 0);
+        for (index, batch) in round.iter().enumerate() {
+            let lanes = batch.lanes() & self.accepted.get(index).map_or(0, |accepted| accepted.lanes);
+            let refused = batch.lanes() & !lanes;
+            sent += u64::from(lanes.count_ones());
+            requeued += u64::from(refused.count_ones());
+            if refused != 0 {
+                let lanes = (0..batch.len()).filter(|lane| refused & 1 << lane != 0);
+                self.ready.extend(lanes.map(|lane| (batch.cursor[lane], batch.pass[lane])));
             }
         }
-        let sent = u64::from((self.batch.lanes() & lanes).count_ones());
         self.counters().sent.add(sent);
-        self.counters().requeued.add(u64::from(refused.count_ones()));
+        self.counters().requeued.add(requeued);
         self.count_pending();
-        Ok((sent, outcome?.stall))
+        outcome?;
+        Ok((sent, self.accepted.iter().find_map(|accepted| accepted.stall)))
     }
 }
 

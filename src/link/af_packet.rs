@@ -35,20 +35,43 @@ fn open(spec: &LinkSpec) -> Result<Link, LinkError> {
         name: BACKEND.name,
         reason: "no interface to send on".to_owned(),
     })?;
-    let object = || interface.name.clone();
-    let failed = |operation| move |error| opening(operation, object(), error);
-    let (path, how) = open_path(interface).map_err(failed("open a packet socket on"))?;
+    let (sender, how) = FrameSender::open(interface)?;
+    let (rx, ring) = receive_queue(spec, interface)?;
+    let about = format!("af_packet on {}: {how}; {ring}", interface.name);
+    let tx = Transmit { stamper: Stamper::new(spec), sender };
+    Ok(Link { tx: vec![Box::new(tx)], rx: vec![rx], about })
+}
+
+/// Opens the receive queue of this link, for links that have none of their own; says what was obtained.
+pub(super) fn receive_queue(
+    spec: &LinkSpec,
+    interface: &LinkInterface,
+) -> Result<(Box<dyn RxQueue>, String), LinkError> {
     let program = filter::program(&spec.filter, interface.framing);
-    let ring = Ring::open(interface.index, &program, RING).map_err(failed("open a receive ring on"))?;
-    let about = format!(
-        "af_packet on {}: {how}; TPACKET_V3 ring of {} x {} KiB",
-        interface.name,
-        RING.blocks,
-        RING.block_bytes >> 10
-    );
-    let tx = Transmit { stamper: Stamper::new(spec), path, interface: interface.name.clone() };
-    let rx = Receive { ring, spans: Vec::new(), interface: interface.name.clone() };
-    Ok(Link { tx: vec![Box::new(tx)], rx: vec![Box::new(rx)], about })
+    let ring = Ring::open(interface.index, &program, RING)
+        .map_err(|error| opening("open a receive ring on", interface.name.clone(), error))?;
+    let about = format!("TPACKET_V3 ring of {} x {} KiB", RING.blocks, RING.block_bytes >> 10);
+    Ok((Box::new(Receive { ring, spans: Vec::new(), interface: interface.name.clone() }), about))
+}
+
+/// Sends finished frames one by one or in batches, without looking at them.
+pub(super) struct FrameSender {
+    path: Path,
+    interface: String,
+}
+
+impl FrameSender {
+    /// A sender on `interface`, and what was obtained, in words.
+    pub(super) fn open(interface: &LinkInterface) -> Result<(FrameSender, &'static str), LinkError> {
+        let (path, how) = open_path(interface)
+            .map_err(|error| opening("open a packet socket on", interface.name.clone(), error))?;
+        Ok((FrameSender { path, interface: interface.name.clone() }, how))
+    }
+
+    /// Hands over at most [`LANES`] frames.
+    pub(super) fn send(&self, frames: &[&[u8]]) -> Result<Accepted, LinkError> {
+        self.path.send(frames, &self.interface)
+    }
 }
 
 fn opening(operation: &'static str, object: String, source: io::Error) -> LinkError {
@@ -79,8 +102,7 @@ fn open_path(interface: &LinkInterface) -> io::Result<(Path, &'static str)> {
 
 struct Transmit {
     stamper: Stamper,
-    path: Path,
-    interface: String,
+    sender: FrameSender,
 }
 
 impl TxQueue for Transmit {
@@ -90,12 +112,12 @@ impl TxQueue for Transmit {
         for (place, frame) in frames.iter_mut().zip(self.stamper.frames()) {
             *place = frame;
         }
-        self.path.send(&frames[..batch.len()], &self.interface)
+        self.sender.send(&frames[..batch.len()])
     }
 
     fn send(&mut self, frame: &[u8]) -> Result<bool, LinkError> {
         self.stamper.check(frame)?;
-        Ok(self.path.send(&[frame], &self.interface)?.lanes != 0)
+        Ok(self.sender.send(&[frame])?.lanes != 0)
     }
 }
 

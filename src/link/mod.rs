@@ -8,15 +8,19 @@
 //! Invariant: links never see a probe, an order or a record; they read no clock but the kernel's timestamps.
 
 mod af_packet;
+mod af_xdp;
 pub mod digest;
 pub mod filter;
 mod frame;
+mod live_program;
 mod local;
 mod null;
 mod pcap;
 #[cfg(test)]
 mod sample;
 mod stamper;
+mod xdp_live;
+mod xdp_program;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,7 +31,8 @@ use crate::gate::Gate;
 use crate::wire::ethernet::Mac;
 
 /// Every kind of link.
-pub const BACKENDS: &[Backend] = &[af_packet::BACKEND, null::BACKEND, pcap::BACKEND];
+pub const BACKENDS: &[Backend] =
+    &[af_packet::BACKEND, af_xdp::BACKEND, xdp_live::BACKEND, null::BACKEND, pcap::BACKEND];
 
 /// Transmits batches.
 pub trait TxQueue: Send {
@@ -37,6 +42,28 @@ pub trait TxQueue: Send {
     /// Only for what ends the scan: the interface is gone, or the gate found an excluded address in a finished
     /// frame. A queue that is full or an interface that is down is no error but a [`Stall`].
     fn submit(&mut self, batch: &Batch) -> Result<Accepted, LinkError>;
+
+    /// How many batches are best handed over together, in one call of [`TxQueue::submit_round`].
+    fn round_length(&self) -> usize {
+        1
+    }
+
+    /// Submits batches one after the other, until one does not leave as a whole. `accepted[i]` becomes what
+    /// [`TxQueue::submit`] would say of batch `i`; of a batch that has no entry nothing left.
+    ///
+    /// # Errors
+    /// As [`TxQueue::submit`]; `accepted` is right even then.
+    fn submit_round(&mut self, batches: &[Batch], accepted: &mut Vec<Accepted>) -> Result<(), LinkError> {
+        accepted.clear();
+        for batch in batches {
+            let outcome = self.submit(batch)?;
+            accepted.push(outcome);
+            if outcome.stall.is_some() {
+                break;
+            }
+        }
+        Ok(())
+    }
 
     /// Sends one finished frame that is no probe (an ARP request). Returns whether it left.
     ///

@@ -8,6 +8,7 @@ use crate::gate::Gate;
 use crate::link::digest::Digest;
 use crate::link::{LinkError, LinkSpec};
 use crate::sys::simd::Simd;
+use crate::wire::ethernet::Mac;
 
 /// One slot per lane, and the frames in them.
 pub(super) struct Stamper {
@@ -104,13 +105,45 @@ impl Stamper {
         for (lane, slot) in self.slots.chunks_exact_mut(self.blocks_per_slot).enumerate().take(batch.len()) {
             let slot = slot.as_flattened_mut();
             let template = &self.templates[usize::from(batch.template[lane])];
-            let length = template.stamp(batch, lane, self.hops.mac(batch.hop[lane]), slot);
-            self.lengths[lane] = length;
-            if let Some(address) = self.gate.blocked(&slot[..length]) {
-                return Err(LinkError::Excluded { address });
-            }
+            let mac = self.hops.mac(batch.hop[lane]);
+            self.lengths[lane] = finish(template, &self.gate, (batch, lane, mac), slot)?;
         }
         Ok(())
+    }
+
+    /// Finishes the frame of one lane in a slot of the caller's own (memory the kernel reads, for one); returns its
+    /// length.
+    ///
+    /// # Errors
+    /// As [`Stamper::stamp`].
+    ///
+    /// # Panics
+    /// As [`Stamper::stamp`], and when the slot is shorter than the frame.
+    #[inline]
+    pub(super) fn stamp_lane(&self, batch: &Batch, lane: usize, slot: &mut [u8]) -> Result<usize, LinkError> {
+        let template = &self.templates[usize::from(batch.template[lane])];
+        finish(template, &self.gate, (batch, lane, self.hops.mac(batch.hop[lane])), slot)
+    }
+
+    /// Length of the frame of a lane in bytes.
+    ///
+    /// # Panics
+    /// As [`Stamper::stamp`].
+    #[inline]
+    pub(super) fn frame_length(&self, batch: &Batch, lane: usize) -> usize {
+        self.templates[usize::from(batch.template[lane])].frame_length()
+    }
+
+    /// The lengths that frames can have, each once, in ascending order.
+    pub(super) fn frame_lengths(&self) -> Vec<usize> {
+        let lengths: std::collections::BTreeSet<usize> =
+            self.templates.iter().map(Template::frame_length).collect();
+        lengths.into_iter().collect()
+    }
+
+    /// Distance of slots in bytes: a whole number of cache lines that holds any frame.
+    pub(super) fn stride(&self) -> usize {
+        self.blocks_per_slot * BLOCK
     }
 
     /// Reads one finished frame through the gate.
@@ -145,6 +178,21 @@ impl Stamper {
             ),
             None => self.frames().for_each(|frame| digest.add(frame)),
         }
+    }
+}
+
+/// Writes the frame of a lane and reads it back through the gate; returns its length.
+#[inline]
+fn finish(
+    template: &Template,
+    gate: &Gate,
+    (batch, lane, mac): (&Batch, usize, Mac),
+    slot: &mut [u8],
+) -> Result<usize, LinkError> {
+    let length = template.stamp(batch, lane, mac, slot);
+    match gate.blocked(&slot[..length]) {
+        Some(address) => Err(LinkError::Excluded { address }),
+        None => Ok(length),
     }
 }
 

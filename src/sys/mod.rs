@@ -10,6 +10,9 @@
 
 pub mod bpf;
 pub mod clock;
+pub mod ebpf;
+pub mod ebpf_kernel;
+mod mapping;
 pub mod mmsg;
 pub mod namespace;
 pub mod netlink;
@@ -17,6 +20,8 @@ pub mod ring;
 pub mod rtnetlink;
 pub mod simd;
 pub mod socket;
+pub mod tun;
+pub mod xsk;
 
 use std::io;
 

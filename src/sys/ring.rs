@@ -7,12 +7,12 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::bpf::Program;
 use super::checked;
+use super::mapping::Mapping;
 use super::socket::{self, PacketSocket};
 
 /// Size and timing of a ring.
@@ -65,7 +65,7 @@ impl Ring {
         socket.attach_filter(filter)?;
         request(&socket, size)?;
         let length = size.block_bytes as usize * size.blocks as usize;
-        let mapping = Mapping::new(socket.as_fd(), length)?;
+        let mapping = Mapping::new(socket.as_fd(), length, 0)?;
         socket.bind(index, EVERY_TYPE)?;
         Ok(Ring { socket, mapping, size, current: 0, held: false, drops: 0 })
     }
@@ -142,11 +142,11 @@ impl Ring {
 
     fn status(&self) -> &AtomicU32 {
         let start = self.current * self.size.block_bytes as usize + BLOCK_STATUS;
-        debug_assert!(start + 4 <= self.mapping.length, "current is below the number of blocks");
+        debug_assert!(start + 4 <= self.mapping.length(), "current is below the number of blocks");
         // SAFETY: `current < blocks`, so the word lies inside of the mapping, which lives as long as `self`; blocks
         // start at multiples of the page size, so it is aligned; kernel and user both access it as one 32-bit
         // word, and no other reference to it is made: `block` starts behind it.
-        unsafe { &*self.mapping.address.as_ptr().add(start).cast::<AtomicU32>() }
+        unsafe { &*self.mapping.address().as_ptr().add(start).cast::<AtomicU32>() }
     }
 
     /// The block in hand, without its first [`BLOCK_START`] bytes, which hold the status word.
@@ -158,7 +158,7 @@ impl Ring {
         // them until `release`, which takes `&mut self` and so outlives this borrow.
         unsafe {
             std::slice::from_raw_parts(
-                self.mapping.address.as_ptr().add(start).cast_const(),
+                self.mapping.address().as_ptr().add(start).cast_const(),
                 block_bytes - BLOCK_START,
             )
         }
@@ -238,42 +238,6 @@ fn poll(socket: BorrowedFd<'_>, timeout: Duration) -> io::Result<libc::c_short> 
         Ok(_) => Ok(entry.revents),
         Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
         Err(error) => Err(error),
-    }
-}
-
-/// Memory shared with the kernel.
-#[derive(Debug)]
-struct Mapping {
-    address: NonNull<u8>,
-    length: usize,
-}
-
-// SAFETY: the mapping belongs to the process, not to a thread, and `Mapping` is its only owner.
-unsafe impl Send for Mapping {}
-
-impl Mapping {
-    fn new(socket: BorrowedFd<'_>, length: usize) -> io::Result<Mapping> {
-        let protection = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: a null hint lets the kernel choose a free range; nothing existing is replaced. The descriptor is
-        // open, and the mapping holds its memory even after it is closed.
-        let address = unsafe {
-            libc::mmap(std::ptr::null_mut(), length, protection, libc::MAP_SHARED, socket.as_raw_fd(), 0)
-        };
-        if address == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let address = NonNull::new(address.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Mapping { address, length })
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: `new` mapped exactly this range, nothing else unmaps it, and every reference into it borrows the
-        // ring that owns this value.
-        unsafe {
-            libc::munmap(self.address.as_ptr().cast(), self.length);
-        }
     }
 }
 
