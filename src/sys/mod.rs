@@ -13,6 +13,7 @@ pub mod clock;
 pub mod mmsg;
 pub mod namespace;
 pub mod netlink;
+pub mod perf;
 pub mod ring;
 pub mod rtnetlink;
 pub mod simd;
