@@ -23,7 +23,7 @@ use crate::wire::ethernet::Mac;
     name = "swath",
     version,
     about = "Sweep address ranges for open ports: stateless, exact, straight into a database",
-    override_usage = "swath TARGETS... -p PORTS [options]\n       swath plan TARGETS... -p PORTS [options]   say what a scan would do; sends nothing, needs no privilege",
+    override_usage = "swath TARGETS... -p PORTS [options]\n       swath plan TARGETS... -p PORTS [options]   say what a scan would do; sends nothing, needs no privilege\n       swath bench --help                         measure what this machine can do",
     after_help = EXAMPLES,
     max_term_width = 110
 )]

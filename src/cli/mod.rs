@@ -3,12 +3,14 @@
 //! Invariant: nothing here sends, opens a socket or exits; help never fails.
 
 mod args;
+mod bench;
 pub mod build;
 mod spelling;
 
 use std::ffi::OsString;
 
 pub use args::{Args, Show};
+pub use bench::{BenchArgs, Length, Subject};
 
 /// What the user asked for.
 #[derive(Debug)]
@@ -17,6 +19,8 @@ pub enum Request {
     Scan(Box<Args>),
     /// Say what a scan would do.
     Plan(Box<Args>),
+    /// Measure.
+    Bench(BenchArgs),
     /// Print this text to standard output and succeed (`--help`, `--version`).
     Print(String),
 }
@@ -27,6 +31,14 @@ pub enum Request {
 /// The text for standard error, complete with usage and suggestion.
 pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Request, String> {
     let mut words: Vec<OsString> = argv.into_iter().collect();
+    let shown = |error: clap::Error| {
+        let text = error.render().to_string();
+        if error.use_stderr() { Err(text) } else { Ok(Request::Print(text)) }
+    };
+    if words.get(1).is_some_and(|word| word == "bench") {
+        words.remove(0);
+        return bench::read(words).map_or_else(shown, |args| Ok(Request::Bench(args)));
+    }
     let plan = words.get(1).is_some_and(|word| word == "plan");
     if plan {
         words.remove(1);
@@ -38,7 +50,6 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Request, String
     match args::read(words, plan) {
         Ok(args) if plan => Ok(Request::Plan(Box::new(args))),
         Ok(args) => Ok(Request::Scan(Box::new(args))),
-        Err(error) if error.use_stderr() => Err(error.render().to_string()),
-        Err(error) => Ok(Request::Print(error.render().to_string())),
+        Err(error) => shown(error),
     }
 }

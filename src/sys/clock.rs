@@ -12,6 +12,11 @@ pub fn realtime_ns() -> u64 {
     read(libc::CLOCK_REALTIME)
 }
 
+/// Nanoseconds that the calling thread has had of a processor.
+pub fn thread_cpu_ns() -> u64 {
+    read(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
 /// Sleeps until [`monotonic_ns`] has reached `deadline_ns`; returns at once when it has. Signals do not end it.
 pub fn sleep_until(deadline_ns: u64) {
     let deadline = libc::timespec {
@@ -51,6 +56,13 @@ mod tests {
         sleep_until(deadline);
         assert!(deadline <= monotonic_ns());
         sleep_until(0);
+    }
+
+    #[test]
+    fn a_thread_that_sleeps_uses_no_processor() {
+        let (elapsed, used) = (monotonic_ns(), thread_cpu_ns());
+        sleep_until(elapsed + 20_000_000);
+        assert!(thread_cpu_ns() - used < monotonic_ns() - elapsed);
     }
 
     #[test]

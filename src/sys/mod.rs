@@ -16,6 +16,7 @@ mod mapping;
 pub mod mmsg;
 pub mod namespace;
 pub mod netlink;
+pub mod perf;
 pub mod ring;
 pub mod rtnetlink;
 pub mod simd;

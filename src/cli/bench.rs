@@ -1,0 +1,77 @@
+//! The options of `swath bench`. No I/O.
+
+use std::ffi::OsString;
+
+use clap::{Parser, Subcommand};
+
+/// What is measured, and how long.
+#[derive(Debug, Parser)]
+#[command(
+    name = "swath bench",
+    about = "Measure what this machine can do; bounded always",
+    max_term_width = 110
+)]
+pub struct BenchArgs {
+    /// What is measured.
+    #[command(subcommand)]
+    pub subject: Subject,
+}
+
+/// What can be measured.
+#[derive(Debug, Subcommand)]
+pub enum Subject {
+    /// How fast probes are made: no interface, no privilege, nothing leaves the process
+    Generate(Length),
+}
+
+/// How long a measurement takes: rounds x seconds for each row of the table.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct Length {
+    /// Rounds; the table shows the median, the lowest and the highest
+    #[arg(long, value_name = "K", default_value = "5", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub rounds: u32,
+
+    /// Seconds of a round
+    #[arg(long, value_name = "S", default_value = "0.5", value_parser = seconds)]
+    pub seconds: f64,
+
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Reads the words after `swath`.
+pub(super) fn read(words: Vec<OsString>) -> Result<BenchArgs, clap::Error> {
+    BenchArgs::try_parse_from(words)
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|_| format!("'{text}' is no number of seconds"))?;
+    if (0.01..=60.0).contains(&seconds) {
+        Ok(seconds)
+    } else {
+        Err(format!("{text} seconds is outside of 0.01 to 60"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(words: &[&str]) -> Result<BenchArgs, clap::Error> {
+        read(words.iter().map(OsString::from).collect())
+    }
+
+    #[test]
+    fn a_measurement_is_bounded() {
+        let Subject::Generate(length) = parsed(&["bench", "generate"]).expect("defaults").subject;
+        assert_eq!((length.rounds, length.seconds, length.json), (5, 0.5, false));
+        for bad in [
+            &["bench"][..],
+            &["bench", "generate", "--rounds", "0"],
+            &["bench", "generate", "--seconds", "61"],
+        ] {
+            assert!(parsed(bad).is_err(), "{bad:?}");
+        }
+    }
+}
