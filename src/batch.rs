@@ -189,6 +189,12 @@ pub enum TemplateKind {
     Tcp,
 }
 
+/// A frame of a batch in memory: so many whole blocks. Bytes behind the frame's own are zero.
+pub type Block = [u8; BLOCK];
+
+/// Bytes of a [`Block`]: a cache line.
+pub const BLOCK: usize = 64;
+
 /// Offset of the network header: templates are Ethernet frames without tags.
 const NETWORK: usize = 14;
 
@@ -256,6 +262,33 @@ impl Template {
         frame.len()
     }
 
+    /// Writes the frames of all [`LANES`] lanes, each to its own `BLOCKS` blocks, as [`Template::stamp`] would, and
+    /// zeroes behind them. Returns whether it did: this is for TCP over IPv4, and for frames that fit the blocks.
+    ///
+    /// What is computed for one lane is computed for all of them at once; then each frame is written in whole words.
+    #[inline(always)]
+    pub fn stamp_all<const BLOCKS: usize>(
+        &self,
+        batch: &Batch,
+        mac: Mac,
+        (words, slots): (&mut Words, &mut [[Block; BLOCKS]; LANES]),
+    ) -> bool {
+        if self.family != Family::V4 || BLOCKS * BLOCK < self.bytes.len() {
+            return false;
+        }
+        let mut constant = [[0; BLOCK]; BLOCKS];
+        let frame = constant.as_flattened_mut();
+        frame[..self.bytes.len()].copy_from_slice(&self.bytes);
+        frame[..6].copy_from_slice(&mac.0);
+        let transport_sum = self.transport_sum + self.stamp_time(batch.time_us, frame);
+        words.fill(batch, &constant[0], (self.network_sum, transport_sum));
+        for (lane, slot) in slots.iter_mut().enumerate() {
+            words.write(lane, &mut slot[0]);
+            slot[1..].copy_from_slice(&constant[1..]);
+        }
+        true
+    }
+
     /// Writes destination, identification and header checksum; returns the sum of the destination's words.
     #[inline]
     fn stamp_v4(&self, batch: &Batch, lane: usize, frame: &mut [u8]) -> u64 {
@@ -280,17 +313,7 @@ impl Template {
             + u64::from(batch.destination_port[lane])
             + u64::from(sequence >> 16)
             + u64::from(sequence & 0xffff);
-        if let Some(offset) = self.timestamp {
-            let time = batch.time_us;
-            frame[offset..offset + 4].copy_from_slice(&time.to_be_bytes());
-            // The option value may start at an odd offset (after a two-byte and a one-byte option), where its
-            // bytes fall into three checksum words.
-            sum += if offset % 2 == 0 {
-                u64::from(time >> 16) + u64::from(time & 0xffff)
-            } else {
-                u64::from(time >> 24) + u64::from((time >> 8) & 0xffff) + (u64::from(time & 0xff) << 8)
-            };
-        }
+        sum += self.stamp_time(batch.time_us, frame);
         let transport = transport_offset(self.family);
         let header: &mut [u8; 20] = (&mut frame[transport..transport + 20]).try_into().expect("20 bytes");
         header[0..2].copy_from_slice(&batch.source_port[lane].to_be_bytes());
@@ -298,6 +321,105 @@ impl Template {
         header[4..8].copy_from_slice(&sequence.to_be_bytes());
         header[16..18].copy_from_slice(&checksum::finish(sum).to_be_bytes());
     }
+
+    /// Writes the timestamp, if the frame has one; returns the sum of its words.
+    #[inline(always)]
+    fn stamp_time(&self, time: u32, frame: &mut [u8]) -> u64 {
+        let Some(offset) = self.timestamp else { return 0 };
+        frame[offset..offset + 4].copy_from_slice(&time.to_be_bytes());
+        // The option value may start at an odd offset (after a two-byte and a one-byte option), where its bytes fall
+        // into three checksum words.
+        if offset % 2 == 0 {
+            u64::from(time >> 16) + u64::from(time & 0xffff)
+        } else {
+            u64::from(time >> 24) + u64::from((time >> 8) & 0xffff) + (u64::from(time & 0xff) << 8)
+        }
+    }
+}
+
+/// The first block of each frame of a batch of TCP over IPv4, as eight words in the order of memory. Scratch that
+/// lives from batch to batch: to zero it for each would cost more than to fill it.
+#[derive(Debug)]
+pub struct Words {
+    /// Bytes 0 to 31 of each lane.
+    front: [[u64; 4]; LANES],
+    /// Bytes 32 to 63.
+    back: [[u64; 4]; LANES],
+    network_sum: [u32; LANES],
+    transport_sum: [u32; LANES],
+}
+
+impl Default for Words {
+    fn default() -> Words {
+        let (words, sums) = ([[0; 4]; LANES], [0; LANES]);
+        Words { front: words, back: words, network_sum: sums, transport_sum: sums }
+    }
+}
+
+impl Words {
+    #[inline(always)]
+    fn fill(&mut self, batch: &Batch, constant: &Block, (network_sum, transport_sum): (u64, u64)) {
+        let (network_sum, transport_sum) = (folded(network_sum), folded(transport_sum));
+        for lane in 0..LANES {
+            let (destination, sequence) = (batch.destination_v4[lane], batch.sequence[lane]);
+            let destination_sum = (destination >> 16) + (destination & 0xffff);
+            let ports = u32::from(batch.source_port[lane]) + u32::from(batch.destination_port[lane]);
+            let sequence_sum = (sequence >> 16) + (sequence & 0xffff);
+            self.network_sum[lane] = network_sum + destination_sum + u32::from(batch.identification[lane]);
+            self.transport_sum[lane] = transport_sum + destination_sum + ports + sequence_sum;
+        }
+        let (words, _) = constant.as_chunks::<8>();
+        for lane in 0..LANES {
+            let destination = u64::from(batch.destination_v4[lane]);
+            let identification = u64::from(batch.identification[lane]);
+            let checksum = complement(self.network_sum[lane]);
+            self.front[lane] = [
+                u64::from_ne_bytes(words[0]),
+                u64::from_ne_bytes(words[1]),
+                // Length, identification; time to live, protocol.
+                (u64::from_be_bytes(words[2]) | identification << 32).to_be(),
+                // Header checksum, source, upper half of the destination.
+                (u64::from_be_bytes(words[3]) | checksum << 48 | destination >> 16).to_be(),
+            ];
+        }
+        for lane in 0..LANES {
+            let (destination, sequence) =
+                (u64::from(batch.destination_v4[lane]), u64::from(batch.sequence[lane]));
+            let ports =
+                u64::from(batch.source_port[lane]) << 32 | u64::from(batch.destination_port[lane]) << 16;
+            let checksum = complement(self.transport_sum[lane]);
+            self.back[lane] = [
+                // Lower half of the destination, ports, upper half of the sequence number.
+                (destination << 48 | ports | sequence >> 16).to_be(),
+                // Lower half of the sequence number, acknowledgement, flags.
+                (u64::from_be_bytes(words[5]) | sequence << 48).to_be(),
+                // Window, checksum, urgent pointer, first option bytes.
+                (u64::from_be_bytes(words[6]) | checksum << 32).to_be(),
+                u64::from_ne_bytes(words[7]),
+            ];
+        }
+    }
+
+    #[inline(always)]
+    fn write(&self, lane: usize, block: &mut Block) {
+        let (words, _) = block.as_chunks_mut::<8>();
+        for index in 0..4 {
+            words[index] = self.front[lane][index].to_ne_bytes();
+            words[4 + index] = self.back[lane][index].to_ne_bytes();
+        }
+    }
+}
+
+/// A sum with its carries added in, below 2^16.
+fn folded(sum: u64) -> u32 {
+    u32::from(!checksum::finish(sum))
+}
+
+/// The checksum that a sum of a few 16-bit words comes to.
+#[inline(always)]
+fn complement(sum: u32) -> u64 {
+    let sum = (sum & 0xffff) + (sum >> 16);
+    u64::from(!(sum + (sum >> 16)) & 0xffff)
 }
 
 /// Writes the destination; returns the sum of its words.

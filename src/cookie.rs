@@ -11,7 +11,7 @@ use std::net::IpAddr;
 
 use siphasher::sip::SipHasher13;
 
-use crate::batch::LANES;
+use crate::batch::{LANES, low_32};
 use crate::target::{Port, Protocol, Target};
 
 /// The key of one process.
@@ -19,6 +19,34 @@ use crate::target::{Port, Protocol, Target};
 pub struct CookieKey {
     low: u64,
     high: u64,
+}
+
+/// The cookies of a batch, in halves: that is how they are used.
+#[derive(Debug, Clone)]
+pub struct CookieLanes {
+    /// The low half of each.
+    pub low: [u32; LANES],
+    /// The high half of each.
+    pub high: [u32; LANES],
+}
+
+impl CookieLanes {
+    /// The cookie of a lane.
+    #[inline(always)]
+    pub fn at(&self, lane: usize) -> Cookie {
+        Cookie(u64::from(self.high[lane]) << 32 | u64::from(self.low[lane]))
+    }
+
+    /// Sets the cookie of a lane.
+    pub fn assign(&mut self, lane: usize, cookie: Cookie) {
+        (self.low[lane], self.high[lane]) = (low_32(cookie.0), low_32(cookie.0 >> 32));
+    }
+}
+
+impl Default for CookieLanes {
+    fn default() -> CookieLanes {
+        CookieLanes { low: [0; LANES], high: [0; LANES] }
+    }
 }
 
 /// The keyed hash of one target.
@@ -58,31 +86,27 @@ impl CookieKey {
         addresses: &[u32; LANES],
         ports: &[u16; LANES],
         protocols: &[u8; LANES],
-    ) -> [u64; LANES] {
-        let mut v0 = [self.low ^ 0x736f_6d65_7073_6575; LANES];
-        let mut v1 = [self.high ^ 0x646f_7261_6e64_6f6d; LANES];
-        let mut v2 = [self.low ^ 0x6c79_6765_6e65_7261; LANES];
-        let mut v3 = [self.high ^ 0x7465_6462_7974_6573; LANES];
+        cookies: &mut CookieLanes,
+    ) {
+        let (v0, v1) = (self.low ^ 0x736f_6d65_7073_6575, self.high ^ 0x646f_7261_6e64_6f6d);
+        let (v2, v3) = (self.low ^ 0x6c79_6765_6e65_7261, self.high ^ 0x7465_6462_7974_6573);
         for lane in 0..LANES {
             // Seven bytes in network order, read as a little-endian word, and the length in the top byte.
-            let block = u64::from(addresses[lane].swap_bytes())
-                | u64::from(ports[lane].swap_bytes()) << 32
-                | u64::from(protocols[lane]) << 48
-                | 7 << 56;
-            let mut state = State { v0: v0[lane], v1: v1[lane], v2: v2[lane], v3: v3[lane] ^ block };
+            let block = u64::from(addresses[lane]) << 32
+                | u64::from(ports[lane]) << 16
+                | u64::from(protocols[lane]) << 8
+                | 7;
+            let block = block.swap_bytes();
+            let mut state = State { v0, v1, v2, v3: v3 ^ block };
             state.round();
             state.v0 ^= block;
             state.v2 ^= 0xff;
             state.round();
             state.round();
             state.round();
-            (v0[lane], v1[lane], v2[lane], v3[lane]) = (state.v0, state.v1, state.v2, state.v3);
+            let hash = state.v0 ^ state.v1 ^ state.v2 ^ state.v3;
+            (cookies.low[lane], cookies.high[lane]) = (low_32(hash), low_32(hash >> 32));
         }
-        let mut hashes = [0; LANES];
-        for lane in 0..LANES {
-            hashes[lane] = v0[lane] ^ v1[lane] ^ v2[lane] ^ v3[lane];
-        }
-        hashes
     }
 }
 
@@ -117,16 +141,19 @@ impl State {
 
 impl Cookie {
     /// The 32 bits a sequence number carries.
+    #[inline(always)]
     pub fn sequence(self) -> u32 {
         (self.0 & 0xffff_ffff) as u32
     }
 
     /// The 16 bits that, with the pass, choose the source port.
+    #[inline(always)]
     pub fn port_bits(self) -> u16 {
         ((self.0 >> 32) & 0xffff) as u16
     }
 
     /// The 16 bits the IPv4 identification carries: random to everybody else, checkable in an ICMP quote.
+    #[inline(always)]
     pub fn identification(self) -> u16 {
         (self.0 >> 48) as u16
     }
@@ -177,7 +204,7 @@ impl SourcePorts {
     }
 
     /// The source port of a probe: each pass is its own four-tuple.
-    #[inline]
+    #[inline(always)]
     pub fn port(self, cookie: Cookie, pass: u8) -> u16 {
         self.first + (cookie.port_bits().wrapping_add(u16::from(pass)) & self.mask)
     }
@@ -212,11 +239,12 @@ mod tests {
             ports[lane] = (lane as u16).wrapping_mul(0x1357);
             protocols[lane] = [6, 17, 1, 255][lane % 4];
         }
-        let hashes = key.cookies_v4(&addresses, &ports, &protocols);
+        let mut cookies = CookieLanes::default();
+        key.cookies_v4(&addresses, &ports, &protocols, &mut cookies);
         for lane in 0..LANES {
             let port = Port { protocol: Protocol(protocols[lane]), number: ports[lane] };
             let target = Target { address: IpAddr::from(addresses[lane].to_be_bytes()), port };
-            assert_eq!(Cookie(hashes[lane]), key.cookie(&target), "lane {lane}");
+            assert_eq!(cookies.at(lane), key.cookie(&target), "lane {lane}");
         }
     }
 

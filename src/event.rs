@@ -374,8 +374,12 @@ pub struct Summary {
     pub excluded_later: u64,
     /// Targets that were taken from the order and still waited when the scan ended.
     pub pending: u64,
-    /// Targets that could not be probed (no neighbour answered, own address).
+    /// Targets that could not be probed: silent neighbours and own addresses together.
     pub failed: u64,
+    /// Of those, targets whose on-link neighbour answered no question.
+    pub silent_neighbours: u64,
+    /// Of those, targets that are this host's own addresses.
+    pub own_addresses: u64,
     /// Targets the scan never reached.
     pub unsent: u64,
     /// Frames the receive queue saw.

@@ -9,8 +9,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::batch::{Batch, Family, LANES, Template};
-use crate::cookie::{Cookie, CookieKey, SourcePorts};
+use crate::cookie::{CookieKey, CookieLanes, SourcePorts};
 use crate::order::{Chunk, Order};
+use crate::sys::simd::Simd;
 use crate::target::{Cursor, Lanes, Port, Protocol, Space, Target};
 
 /// Makes probes of cursors.
@@ -22,7 +23,9 @@ pub struct Generator {
     ports: SourcePorts,
     /// For each protocol number, the template for IPv4 and for IPv6.
     templates: Box<[[u8; 2]; 256]>,
-    v4_only: bool,
+    /// The template of every lane, where all targets are of IPv4 and of one protocol.
+    only_template: Option<u8>,
+    simd: Simd,
 }
 
 impl Generator {
@@ -43,40 +46,67 @@ impl Generator {
             let family = usize::from(template.family() == Family::V6);
             table[usize::from(protocol.0)][family] = u8::try_from(index).expect("fewer than 256 templates");
         }
-        let v4_only = !space.blocks().any(|block| block.is_v6);
-        Generator { order, space, key, ports, templates: table, v4_only }
+        let mut used = space.blocks().flat_map(|block| {
+            let templates = &table;
+            block.ports.iter().map(move |port| (block.is_v6, templates[usize::from(port.protocol.0)][0]))
+        });
+        let first = used.next().filter(|(is_v6, _)| !is_v6);
+        let only_template =
+            first.filter(|first| used.all(|other| other == *first)).map(|(_, template)| template);
+        drop(used);
+        Generator { order, space, key, ports, templates: table, only_template, simd: Simd::best() }
+    }
+
+    /// The same generator on other vector instructions: it makes the same probes.
+    #[must_use]
+    pub fn on(self, simd: Simd) -> Generator {
+        Generator { simd, ..self }
     }
 
     /// Fills a batch with consecutive cursors of one pass; at most [`LANES`] of them.
-    #[inline]
+    ///
+    /// # Panics
+    /// When the chunk is empty or leaves the order.
     pub fn fill(&self, chunk: Chunk, batch: &mut Batch) {
         let count = usize::try_from(chunk.count).map_or(LANES, |count| count.min(LANES));
-        let mut numbers = [0; LANES];
-        self.order.fill(chunk.first, &mut numbers[..count]);
-        for (lane, cursor) in batch.cursor[..count].iter_mut().enumerate() {
-            *cursor = Cursor(chunk.first.0 + lane as u64);
-        }
-        batch.pass[..count].fill(chunk.pass);
         batch.resize(count);
-        self.probes(&numbers[..count], batch);
+        self.simd.run(
+            #[inline(always)]
+            || {
+                let mut numbers = [0; LANES];
+                self.order.fill(chunk.first, count, &mut numbers);
+                for (lane, cursor) in batch.cursor.iter_mut().enumerate() {
+                    *cursor = Cursor(chunk.first.0 + lane as u64);
+                }
+                batch.pass = [chunk.pass; LANES];
+                self.probes(&numbers, batch);
+            },
+        );
     }
 
     /// Fills a batch with scattered cursors, each with its pass; at most [`LANES`] of them.
+    ///
+    /// # Panics
+    /// When there is no cursor, or one is outside of the order.
     pub fn fill_scattered(&self, cursors: &[(Cursor, u8)], batch: &mut Batch) {
         let count = cursors.len().min(LANES);
-        let mut numbers = [0; LANES];
+        let mut numbers = [self.order.target(cursors[0].0); LANES];
         for (lane, &(cursor, pass)) in cursors[..count].iter().enumerate() {
             numbers[lane] = self.order.target(cursor);
             batch.cursor[lane] = cursor;
             batch.pass[lane] = pass;
         }
         batch.resize(count);
-        self.probes(&numbers[..count], batch);
+        self.simd.run(
+            #[inline(always)]
+            || self.probes(&numbers, batch),
+        );
     }
 
-    /// Target numbers to addresses, ports and cookies.
-    #[inline]
-    fn probes(&self, numbers: &[u64], batch: &mut Batch) {
+    /// Target numbers to addresses, ports and cookies. Every lane holds a number, whatever the length of the batch:
+    /// the loops are then of constant length.
+    #[inline(always)]
+    fn probes(&self, numbers: &[u64; LANES], batch: &mut Batch) {
         let (mut protocol, mut is_v6) = ([0; LANES], [false; LANES]);
         let mut lanes = Lanes {
             v4: &mut batch.destination_v4,
@@ -86,18 +116,25 @@ impl Generator {
             is_v6: &mut is_v6,
         };
         self.space.select_batch(numbers, &mut lanes);
-        let mut hashes = self.key.cookies_v4(&batch.destination_v4, &batch.destination_port, &protocol);
-        for lane in 0..LANES {
-            batch.template[lane] = self.templates[usize::from(protocol[lane])][0];
+        let mut cookies = CookieLanes::default();
+        self.key.cookies_v4(&batch.destination_v4, &batch.destination_port, &protocol, &mut cookies);
+        if let Some(template) = self.only_template {
+            batch.template = [template; LANES];
+        } else {
+            for lane in 0..LANES {
+                batch.template[lane] = self.templates[usize::from(protocol[lane])][0];
+            }
+            self.other_family(batch.len(), (&protocol, &is_v6), &mut cookies, batch);
         }
-        if !self.v4_only {
-            self.other_family(numbers.len(), (&protocol, &is_v6), &mut hashes, batch);
+        // A loop for each field: in one loop, the widest type would decide how many lanes a vector holds.
+        for lane in 0..LANES {
+            batch.sequence[lane] = cookies.at(lane).sequence();
         }
         for lane in 0..LANES {
-            let cookie = Cookie(hashes[lane]);
-            batch.sequence[lane] = cookie.sequence();
-            batch.source_port[lane] = self.ports.port(cookie, batch.pass[lane]);
-            batch.identification[lane] = cookie.identification();
+            batch.source_port[lane] = self.ports.port(cookies.at(lane), batch.pass[lane]);
+        }
+        for lane in 0..LANES {
+            batch.identification[lane] = cookies.at(lane).identification();
         }
     }
 
@@ -106,14 +143,83 @@ impl Generator {
         &self,
         count: usize,
         (protocol, is_v6): (&[u8; LANES], &[bool; LANES]),
-        hashes: &mut [u64; LANES],
+        cookies: &mut CookieLanes,
         batch: &mut Batch,
     ) {
         for lane in (0..count).filter(|&lane| is_v6[lane]) {
             let port = Port { protocol: Protocol(protocol[lane]), number: batch.destination_port[lane] };
             let address = IpAddr::from(batch.destination_v6[lane].to_be_bytes());
             batch.template[lane] = self.templates[usize::from(protocol[lane])][1];
-            hashes[lane] = self.key.cookie(&Target { address, port }).0;
+            cookies.assign(lane, self.key.cookie(&Target { address, port }));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::target::{AddressSet, Endpoints, PortSet, TargetList, parse_list, parse_ports};
+
+    /// A generator over targets and ports, for each level of vector instructions.
+    fn generators(targets: &str, ports: &str, seed: u64) -> Vec<Generator> {
+        let mut list = TargetList::default();
+        parse_list(targets, &mut list).expect(targets);
+        let ports: PortSet = parse_ports(ports).expect(ports);
+        let space = Space::new(&list.ranges.into_set(), &ports, Endpoints::default(), &AddressSet::default());
+        let space = Arc::new(space.expect("a space"));
+        let secrets = (CookieKey::new([7; 16]), SourcePorts::new(16384, 16384).expect("ports"));
+        let generator = Generator::new(Order::new(space.len(), seed), space, secrets, &[]);
+        Simd::levels().into_iter().map(|simd| generator.clone().on(simd)).collect()
+    }
+
+    /// Checks a lane against the stages one by one: order, space, cookie.
+    fn lane_is_right(generator: &Generator, batch: &Batch, lane: usize) {
+        let target = generator.space.select(generator.order.target(batch.cursor[lane]));
+        match target.address {
+            IpAddr::V4(address) => assert_eq!(batch.destination_v4[lane], u32::from(address)),
+            IpAddr::V6(address) => assert_eq!(batch.destination_v6[lane], u128::from(address)),
+        }
+        let cookie = generator.key.cookie(&target);
+        assert_eq!(batch.destination_port[lane], target.port.number);
+        assert_eq!(batch.sequence[lane], cookie.sequence());
+        assert_eq!(batch.source_port[lane], generator.ports.port(cookie, batch.pass[lane]));
+        assert_eq!(batch.identification[lane], cookie.identification());
+    }
+
+    proptest! {
+        #[test]
+        fn every_level_makes_the_probes_that_the_stages_make_one_by_one(
+            (targets, ports) in prop::sample::select(vec![
+                ("198.18.0.0/15", "80"),
+                ("0.0.0.0/0", "1-65535"),
+                ("192.0.2.7", "1-65535"),
+                ("10.0.0.0/9,10.129.0.0-10.200.0.6,172.16.0.0/12", "22,80,443"),
+                ("198.18.0.0/29,2001:db8::/120", "80-90"),
+                ("2001:db8::/66", "80"),
+            ]),
+            (seed, place, count, pass) in (any::<u64>(), any::<u64>(), 1..=64u64, 0u8..3),
+        ) {
+            for generator in generators(targets, ports, seed) {
+                let count = count.min(generator.order.len());
+                let first = place % (generator.order.len() - count + 1);
+                let mut batch = Batch::empty();
+                generator.fill(Chunk { first: Cursor(first), count, pass }, &mut batch);
+                prop_assert_eq!(batch.len() as u64, count);
+                for lane in 0..batch.len() {
+                    prop_assert_eq!((batch.cursor[lane], batch.pass[lane]), (Cursor(first + lane as u64), pass));
+                    lane_is_right(&generator, &batch, lane);
+                }
+                let scattered: Vec<(Cursor, u8)> = (0..count)
+                    .map(|lane| (Cursor(place.wrapping_mul(lane + 1) % generator.order.len()), pass))
+                    .collect();
+                generator.fill_scattered(&scattered, &mut batch);
+                for (lane, &probe) in scattered.iter().enumerate() {
+                    prop_assert_eq!((batch.cursor[lane], batch.pass[lane]), probe);
+                    lane_is_right(&generator, &batch, lane);
+                }
+            }
         }
     }
 }

@@ -243,7 +243,7 @@ fn start<'scope, 'env: 'scope>(
     let answers: Vec<Queue<Announcement>> = link.tx.iter().map(|_| Queue::new(ANSWERS)).collect();
     let rx = link.rx.into_iter().enumerate().map(|(index, queue)| {
         let rx = receiver(job, queue, index, &answers);
-        scope.spawn(move || receive(rx, job, control))
+        scope.spawn(move || receive(rx, index, job, control))
     });
     let rx: Vec<_> = rx.collect();
     let tx = link.tx.into_iter().zip(&answers).enumerate().map(|(index, (queue, answers))| {
@@ -332,11 +332,16 @@ fn transmit(mut tx: Tx, job: &Job<'_>, control: &Control) {
 }
 
 /// The receive thread.
-fn receive(mut rx: Rx, job: &Job<'_>, control: &Control) {
+fn receive(mut rx: Rx, index: usize, job: &Job<'_>, control: &Control) {
+    let frames = &job.stats.rx[index].frames;
+    let mut last_polls = 0;
     let result = loop {
         let stopping = control.stop_rx.load(Ordering::Acquire);
+        let before = frames.value();
+        last_polls += usize::from(stopping);
         match rx.step(job.now_ns(), if stopping { Duration::ZERO } else { POLL }) {
-            Ok(true) if stopping => break Ok(()),
+            // What the kernel had for us when we were told to stop is still read, poll by poll, but not for ever.
+            Ok(true) if stopping && (frames.value() == before || LAST_POLLS <= last_polls) => break Ok(()),
             Ok(true) => {}
             Ok(false) => std::thread::sleep(WRITER_PAUSE),
             Err(error) => break Err(error),
@@ -460,6 +465,8 @@ const RECORDS: usize = 1 << 16;
 /// Answers of neighbours between a receive and a transmit thread.
 const ANSWERS: usize = 1 << 12;
 const NAP_NS: u64 = 20_000_000;
+/// More than any ring has blocks.
+const LAST_POLLS: usize = 1024;
 const POLL: Duration = Duration::from_millis(50);
 const WRITER_PAUSE: Duration = Duration::from_millis(1);
 const WATCH: Duration = Duration::from_millis(20);

@@ -29,6 +29,16 @@ pub fn harmless(text: &str) -> String {
     safe
 }
 
+/// A number and its noun: `1 target`, `1,234 addresses`.
+pub fn counted(number: u128, noun: &str) -> String {
+    let plural = match number {
+        1 => "",
+        _ if noun.ends_with('s') => "es",
+        _ => "s",
+    };
+    format!("{} {noun}{plural}", grouped(number))
+}
+
 /// A quantity with three significant digits and a decimal prefix, ready for its unit: `1.49 M`, `99.7 k`, `512 `.
 pub fn scaled(quantity: f64) -> String {
     let prefixes = ["", "k", "M", "G", "T", "P", "E"];
@@ -40,6 +50,8 @@ pub fn scaled(quantity: f64) -> String {
     }
     let digits = if prefix == 0 && value.fract() == 0.0 {
         0
+    } else if value < 0.1 {
+        4
     } else if value < 9.995 {
         2
     } else {
@@ -84,6 +96,10 @@ mod tests {
         assert_eq!(
             [duration(3.5), duration(61.0), duration(3600.0), duration(90_061.0)],
             ["3.5 s", "1:01", "1:00:00", "1 d 1:01:01"]
+        );
+        assert_eq!(
+            [scaled(0.001), counted(1, "target"), counted(1024, "address")],
+            ["0.0010 ", "1 target", "1,024 addresses"]
         );
     }
 }

@@ -327,7 +327,10 @@ const REFUSED: &[(&str, &[&str])] = &[
     ("198.18.0.1 -p80 --source-port x", &["'x'", "40000"]),
     ("198.18.0.1 -p80 --source-ip x", &["'x'", "--source-ip"]),
     ("198.18.0.1 -p80 -e no-such0", &["no-such0", "lo"]),
+    ("plan 198.18.0.1 -p80 --link carrier-pigeon", &["carrier-pigeon", "af_packet"]),
+    ("plan 198.18.0.1 -p80 -g 1-3", &["1-3", "power of two"]),
     // Results.
+    ("plan 198.18.0.1 -p80 -o out.pdf", &["out.pdf", "ndjson"]),
     ("198.18.0.1 -p80 --show ajar", &["ajar", "filtered"]),
     ("198.18.0.1 -p80 -o out.pdf", &["out.pdf", "ndjson"]),
     ("198.18.0.1 -p80 -o out", &["cannot write to out:", "KIND:PATH"]),

@@ -31,7 +31,7 @@ const LAW: &[(&str, &[&str])] = &[
     ("probe", &["wire", "target", "cookie", "event", "batch"]),
     ("sink", &["event", "target"]),
     // L3
-    ("generate", &["batch", "cookie", "order", "target"]),
+    ("generate", &["batch", "cookie", "order", "sys", "target"]),
     (
         "tx",
         &[

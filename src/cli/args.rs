@@ -61,7 +61,7 @@ pub struct Args {
     pub resolve: bool,
 
     /// Seed of the order; the same seed and plan give the same order on every machine [default: random]
-    #[arg(long, value_name = "N", help_heading = TARGETS)]
+    #[arg(long, value_name = "N", value_parser = seed, help_heading = TARGETS)]
     pub seed: Option<u64>,
 
     /// Go on where a scan with this --seed was stopped; it says where at its end
@@ -229,6 +229,10 @@ pub(super) fn read(words: Vec<OsString>, plan: bool) -> Result<Args, clap::Error
         ));
     }
     Ok(args)
+}
+
+fn seed(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("'{text}' is no seed; write a number from 0 to {}", u64::MAX))
 }
 
 fn shard(text: &str) -> Result<Shard, String> {

@@ -114,6 +114,16 @@ pub fn setup(
     }
 }
 
+/// What can be said about the set-up without asking this host.
+///
+/// # Errors
+/// [`BuildError::Usage`] for a link that does not exist and for source ports that cannot be used.
+pub fn check(args: &Args) -> Result<(), BuildError> {
+    backend(&args.link)?;
+    source_ports(args, DEFAULT_PORTS)?;
+    Ok(())
+}
+
 fn usage<T>(text: String) -> Result<T, BuildError> {
     Err(BuildError::Usage(text))
 }
@@ -441,6 +451,9 @@ fn routes(
     if let Some(mac) = args.router_mac {
         gateways.push(Gateway { hop: 0, address: Ipv4Addr::UNSPECIFIED, mac: Some(mac) });
     }
+    if !loopback {
+        refuse_named_own(&segments, addresses)?;
+    }
     let mut table = Vec::with_capacity(segments.len());
     for segment in &segments {
         let used = 0 < Ranges::one(segment.first, segment.last).intersect(&addresses.v4).count();
@@ -478,6 +491,21 @@ fn gateway(gateways: &mut Vec<Gateway>, host: &Host, interface: &Interface, addr
     let mac = host.neighbour(interface.index, address.into()).map(Mac);
     gateways.push(Gateway { hop, address, mac });
     hop
+}
+
+/// This host's own addresses do not answer over the wire. Inside a larger range they are counted as failed; named by
+/// themselves they are a mistake.
+fn refuse_named_own(segments: &[Segment<u32>], addresses: &AddressSet) -> Result<(), BuildError> {
+    let own = within(segments, |reach| reach == Reach::Hop(Hop::Local));
+    let named = addresses.v4.iter().find(|&(first, last)| {
+        let range = Ranges::one(first, last);
+        own.intersect(&range).count() == range.count()
+    });
+    let Some((first, _)) = named else { return Ok(()) };
+    let first = Ipv4Addr::from(first);
+    usage(format!(
+        "{first} is this host itself, which does not answer over the wire; scan it by itself, over loopback"
+    ))
 }
 
 fn refuse_unreachable(

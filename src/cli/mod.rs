@@ -31,6 +31,9 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Request, String
     if plan {
         words.remove(1);
     }
+    if let Some(word) = words.get_mut(1).filter(|word| *word == "help") {
+        *word = OsString::from("--help");
+    }
     let words = spelling::canonical(words, &args::command())?;
     match args::read(words, plan) {
         Ok(args) if plan => Ok(Request::Plan(Box::new(args))),

@@ -6,11 +6,12 @@ use super::{Exit, complain};
 use crate::cli::{Args, build};
 use crate::order;
 use crate::plan::{Plan, wire_bits};
+use crate::sink::{Existing, parse_place};
 use crate::text::{duration, grouped, scaled};
 
 /// Runs the command.
 pub fn run(args: &Args) -> Exit {
-    match build::plan(args) {
+    match checked(args) {
         Ok(plan) => {
             // A reader that left has read enough.
             let _ = std::io::stdout().write_all(describe(&plan, args).as_bytes());
@@ -21,6 +22,16 @@ pub fn run(args: &Args) -> Exit {
             Exit::Usage
         }
     }
+}
+
+/// The plan, if the scan would not be refused for a mistake in the same words. Nothing is opened.
+fn checked(args: &Args) -> Result<Plan, String> {
+    let plan = build::plan(args).map_err(|error| error.to_string())?;
+    build::check(args).map_err(|error| error.to_string())?;
+    for output in &args.output {
+        parse_place(output, Existing::Refuse).map_err(|error| error.to_string())?;
+    }
+    Ok(plan)
 }
 
 /// The whole text.

@@ -27,7 +27,7 @@ pub(super) const BACKEND: Backend =
 /// The receive ring, 64 MiB. Many small blocks rather than few large ones: a block is handed over when its time is
 /// up however little it holds, so at low rates the number of blocks bounds how long the receiver may be away
 /// (2 s), and at high ones their total size (about 460,000 small frames). A lone frame waits 4 ms, or 6.7 at most.
-/// `netns_measure_ring_sizes` in `tests/netns_links.rs` prints the figures of this and other sizes.
+/// `SWATH_MEASURE=1 cargo test --test netns_links ring -- --nocapture` prints the figures of this and other sizes.
 const RING: RingSize = RingSize { block_bytes: 128 << 10, blocks: 512, retire_ms: 4 };
 
 fn open(spec: &LinkSpec) -> Result<Link, LinkError> {

@@ -3,60 +3,96 @@
 //!
 //! The definition, so that anything can recompute it from a capture file (`tests/pcap_digest.py` does). All
 //! arithmetic is on unsigned 64-bit numbers and wraps. `fold(a, b)` is the exclusive or of the upper and the lower
-//! half of the 128-bit product of `a` and `b`. `P`, `Q`, `S` and `K` are the constants [`P`], [`Q`], [`S`], [`K`].
+//! half of the 128-bit product of `a` and `b`. [`KEYS`], [`STEP`] and [`START`] are constants.
 //!
-//! 1. The state starts as `K`.
-//! 2. A frame of `length` bytes is padded with zeroes to a multiple of 16 bytes and read as little-endian 64-bit
-//!    words `w[0], w[1], ...`.
-//! 3. `frame` is the exclusive or over all pairs `i` of `fold(w[2i] ^ (P + i * S), w[2i + 1] ^ (Q + i * S))`.
-//! 4. The state becomes `fold(state ^ frame, K ^ length)`.
+//! 1. Eight sums `s[0..8]` and the counter `t` start as 0.
+//! 2. A frame of `length` bytes is padded with zeroes to a multiple of 64 bytes and read, in blocks of eight, as
+//!    little-endian 64-bit words `w[0..8]`. An empty frame has no block.
+//! 3. For each block `t` grows by `STEP * (length + 1)`; then `x[i] = w[i] + KEYS[i] + t`, and `s[i]` becomes
+//!    `(s[i] + p) ^ x[i]`, where `p` is the product of the lower and the upper 32 bits of `x[i]`.
+//! 4. The digest is `START ^ number of frames`, folded with each sum in turn, `h = fold(h ^ s[i], KEYS[i])`, and at last
+//!    with the counter, `h = fold(h ^ t, START)`.
 //!
-//! The products of one frame do not depend on each other, so they overlap in the processor; the state chains the
-//! frames, so their order counts.
+//! The product of halves is the step of the universal hash NH (Black, Halevi, Krawczyk, Krovetz, Rogaway: UMAC, 1999).
+//! Each step maps every state to another one, so a difference once made stays. The eight words of a block are hashed
+//! side by side: two vectors of four, one multiplication each.
 
 use std::fmt;
 
-/// Mixed into the first word of each pair (the fraction of the square root of 2).
-pub const P: u64 = 0x6a09_e667_f3bc_c909;
-/// Mixed into the second word of each pair (of the square root of 3).
-pub const Q: u64 = 0xbb67_ae85_84ca_a73b;
-/// Step from pair to pair (of the golden ratio).
-pub const S: u64 = 0x9e37_79b9_7f4a_7c15;
-/// Multiplier of the chain and first state (of the square root of 5).
-pub const K: u64 = 0x3c6e_f372_fe94_f82b;
+use crate::batch::{BLOCK, Block};
+
+/// The keys of the eight words of a block (fractions of the square roots of the first eight primes).
+pub const KEYS: [u64; 8] = [
+    0x6a09_e667_f3bc_c909,
+    0xbb67_ae85_84ca_a73b,
+    0x3c6e_f372_fe94_f82b,
+    0xa54f_f53a_5f1d_36f1,
+    0x510e_527f_ade6_82d1,
+    0x9b05_688c_2b3e_6c1f,
+    0x1f83_d9ab_fb41_bd6b,
+    0x5be0_cd19_137e_2179,
+];
+/// What the counter grows by (the fraction of the golden ratio).
+pub const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+/// Where the folding starts (the fraction of the square root of 23).
+pub const START: u64 = 0xcbbb_9d5d_c105_9ed8;
 
 /// The digest of the frames added so far, and their number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Digest {
-    state: u64,
+    sums: [u64; 8],
+    counter: u64,
     frames: u64,
 }
 
 impl Digest {
     /// The digest of no frame.
     pub const fn new() -> Digest {
-        Digest { state: K, frames: 0 }
+        Digest { sums: [0; 8], counter: 0, frames: 0 }
     }
 
     /// Adds one frame.
     #[inline]
     pub fn add(&mut self, frame: &[u8]) {
-        let (mut left, mut right, mut sum) = (P, Q, 0);
-        let mut pairs = frame.chunks_exact(16);
-        for pair in &mut pairs {
-            let pair: &[u8; 16] = pair.try_into().expect("16 bytes");
-            sum ^= fold_pair(pair, left, right);
-            left = left.wrapping_add(S);
-            right = right.wrapping_add(S);
-        }
-        let rest = pairs.remainder();
+        let step = step(frame.len());
+        let (blocks, rest) = frame.as_chunks();
+        self.add_blocks(blocks, step);
         if !rest.is_empty() {
-            let mut padded = [0; 16];
+            let mut padded = [0; BLOCK];
             padded[..rest.len()].copy_from_slice(rest);
-            sum ^= fold_pair(&padded, left, right);
+            self.add_blocks(&[padded], step);
         }
-        self.state = fold(self.state ^ sum, K ^ frame.len() as u64);
         self.frames += 1;
+    }
+
+    /// Adds frames of one length that are padded with zeroes to so many blocks each.
+    #[inline(always)]
+    pub fn add_padded(&mut self, blocks: &[Block], blocks_per_frame: usize, length: usize) {
+        let used = length.div_ceil(BLOCK);
+        if used == blocks_per_frame {
+            self.add_blocks(blocks, step(length));
+        } else {
+            blocks
+                .chunks_exact(blocks_per_frame)
+                .for_each(|frame| self.add_blocks(&frame[..used], step(length)));
+        }
+        self.frames += (blocks.len() / blocks_per_frame) as u64;
+    }
+
+    #[inline(always)]
+    fn add_blocks(&mut self, blocks: &[Block], step: u64) {
+        let mut sums = self.sums;
+        let mut keys = KEYS.map(|key| key.wrapping_add(self.counter));
+        for block in blocks {
+            let (words, _) = block.as_chunks::<8>();
+            for index in 0..8 {
+                keys[index] = keys[index].wrapping_add(step);
+                let mixed = u64::from_le_bytes(words[index]).wrapping_add(keys[index]);
+                sums[index] = sums[index].wrapping_add((mixed & 0xffff_ffff) * (mixed >> 32)) ^ mixed;
+            }
+        }
+        self.sums = sums;
+        self.counter = self.counter.wrapping_add(step.wrapping_mul(blocks.len() as u64));
     }
 
     /// Number of frames added.
@@ -66,7 +102,9 @@ impl Digest {
 
     /// The digest.
     pub fn value(&self) -> u64 {
-        self.state
+        let sums = self.sums.iter().zip(KEYS);
+        let folded = sums.fold(START ^ self.frames, |folded, (sum, key)| fold(folded ^ sum, key));
+        fold(folded ^ self.counter, START)
     }
 }
 
@@ -78,27 +116,21 @@ impl Default for Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "frames {} digest {:016x}", self.frames, self.state)
+        write!(formatter, "frames {} digest {:016x}", self.frames, self.value())
     }
 }
 
+/// What the counter grows by for each block of a frame of `length` bytes.
 #[inline]
-fn fold_pair(pair: &[u8; 16], left: u64, right: u64) -> u64 {
-    let [low, high] = halves(u128::from_le_bytes(*pair));
-    fold(low ^ left, high ^ right)
+fn step(length: usize) -> u64 {
+    STEP.wrapping_mul(length as u64 + 1)
 }
 
-#[inline]
-fn fold(a: u64, b: u64) -> u64 {
-    let [low, high] = halves(u128::from(a) * u128::from(b));
-    low ^ high
-}
-
-/// Lower and upper half.
-#[inline]
+/// The upper and the lower half of the product.
 #[expect(clippy::cast_possible_truncation, reason = "cutting in halves is the purpose")]
-fn halves(number: u128) -> [u64; 2] {
-    [number as u64, (number >> 64) as u64]
+fn fold(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    product as u64 ^ (product >> 64) as u64
 }
 
 #[cfg(test)]

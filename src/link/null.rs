@@ -28,9 +28,7 @@ struct Queue {
 impl TxQueue for Queue {
     fn submit(&mut self, batch: &Batch) -> Result<Accepted, LinkError> {
         self.stamper.stamp(batch)?;
-        for frame in self.stamper.frames() {
-            self.digest.add(frame);
-        }
+        self.stamper.feed(&mut self.digest);
         Ok(Accepted { lanes: batch.lanes(), stall: None })
     }
 

@@ -3,35 +3,44 @@
 
 use std::sync::Arc;
 
-use crate::batch::{Batch, LANES, NextHops, Template};
+use crate::batch::{BLOCK, Batch, Block, LANES, NextHops, Template, Words};
 use crate::gate::Gate;
+use crate::link::digest::Digest;
 use crate::link::{LinkError, LinkSpec};
-use crate::wire::ethernet::Mac;
+use crate::sys::simd::Simd;
 
 /// One slot per lane, and the frames in them.
 pub(super) struct Stamper {
     templates: Arc<[Template]>,
     hops: NextHops,
     gate: Arc<Gate>,
-    slots: Box<[u8]>,
-    stride: usize,
+    /// `blocks_per_slot` for each lane.
+    slots: Box<[Block]>,
+    blocks_per_slot: usize,
+    words: Box<Words>,
     lengths: [usize; LANES],
+    /// The length of all frames, where they were stamped together: then zeroes follow each in its slot.
+    equal_length: Option<usize>,
     count: usize,
+    simd: Simd,
 }
 
 impl Stamper {
     /// Slots for the templates of `spec`, each a whole number of cache lines.
     pub(super) fn new(spec: &LinkSpec) -> Stamper {
         let longest = spec.templates.iter().map(Template::frame_length).max().unwrap_or(0);
-        let stride = longest.next_multiple_of(CACHE_LINE).max(CACHE_LINE);
+        let blocks_per_slot = longest.div_ceil(BLOCK).max(1);
         Stamper {
             templates: Arc::clone(&spec.templates),
             hops: spec.hops.clone(),
             gate: Arc::clone(&spec.gate),
-            slots: vec![0; stride * LANES].into_boxed_slice(),
-            stride,
+            slots: vec![[0; BLOCK]; blocks_per_slot * LANES].into_boxed_slice(),
+            blocks_per_slot,
+            words: Box::default(),
             lengths: [0; LANES],
+            equal_length: None,
             count: 0,
+            simd: Simd::best(),
         }
     }
 
@@ -44,12 +53,63 @@ impl Stamper {
     /// When a lane names a template the link was not opened with.
     pub(super) fn stamp(&mut self, batch: &Batch) -> Result<(), LinkError> {
         self.count = 0;
-        for (lane, slot) in self.slots.chunks_exact_mut(self.stride).enumerate().take(batch.len()) {
-            let template = &self.templates[usize::from(batch.template[lane])];
-            let mac = self.hops.mac(batch.hop[lane]);
-            self.lengths[lane] = finish(template, &self.gate, (batch, lane, mac), slot)?;
+        self.equal_length = None;
+        let simd = self.simd;
+        let done = match self.blocks_per_slot {
+            1 => simd.run(
+                #[inline(always)]
+                || self.stamp_together::<1>(batch),
+            )?,
+            2 => simd.run(
+                #[inline(always)]
+                || self.stamp_together::<2>(batch),
+            )?,
+            _ => false,
+        };
+        if !done {
+            self.stamp_one_by_one(batch)?;
         }
         self.count = batch.len();
+        Ok(())
+    }
+
+    /// Finishes the frames of a batch whose lanes have one template and one next hop; returns whether it has.
+    #[inline(always)]
+    fn stamp_together<const BLOCKS: usize>(&mut self, batch: &Batch) -> Result<bool, LinkError> {
+        let (template, hop) = (batch.template[0], batch.hop[0]);
+        let templates =
+            batch.template[..batch.len()].iter().fold(0, |differ, other| differ | (other ^ template));
+        let hops = batch.hop[..batch.len()].iter().fold(0, |differ, other| differ | (other ^ hop));
+        let Ok(slots): Result<&mut [[Block; BLOCKS]; LANES], _> = self.slots.as_chunks_mut().0.try_into()
+        else {
+            return Ok(false);
+        };
+        if templates != 0 || hops != 0 || batch.is_empty() {
+            return Ok(false);
+        }
+        let template = &self.templates[usize::from(template)];
+        if !template.stamp_all(batch, self.hops.mac(hop), (&mut *self.words, slots)) {
+            return Ok(false);
+        }
+        self.lengths = [template.frame_length(); LANES];
+        self.equal_length = Some(template.frame_length());
+        match self.gate.first_blocked(&slots[..batch.len()]) {
+            Some(address) => Err(LinkError::Excluded { address }),
+            None => Ok(true),
+        }
+    }
+
+    /// Finishes the frames of any batch.
+    fn stamp_one_by_one(&mut self, batch: &Batch) -> Result<(), LinkError> {
+        for (lane, slot) in self.slots.chunks_exact_mut(self.blocks_per_slot).enumerate().take(batch.len()) {
+            let slot = slot.as_flattened_mut();
+            let template = &self.templates[usize::from(batch.template[lane])];
+            let length = template.stamp(batch, lane, self.hops.mac(batch.hop[lane]), slot);
+            self.lengths[lane] = length;
+            if let Some(address) = self.gate.blocked(&slot[..length]) {
+                return Err(LinkError::Excluded { address });
+            }
+        }
         Ok(())
     }
 
@@ -64,7 +124,11 @@ impl Stamper {
     #[inline]
     pub(super) fn stamp_lane(&self, batch: &Batch, lane: usize, slot: &mut [u8]) -> Result<usize, LinkError> {
         let template = &self.templates[usize::from(batch.template[lane])];
-        finish(template, &self.gate, (batch, lane, self.hops.mac(batch.hop[lane])), slot)
+        let length = template.stamp(batch, lane, self.hops.mac(batch.hop[lane]), slot);
+        match self.gate.blocked(&slot[..length]) {
+            Some(address) => Err(LinkError::Excluded { address }),
+            None => Ok(length),
+        }
     }
 
     /// Length of the frame of a lane in bytes.
@@ -85,7 +149,7 @@ impl Stamper {
 
     /// Distance of slots in bytes: a whole number of cache lines that holds any frame.
     pub(super) fn stride(&self) -> usize {
-        self.stride
+        self.blocks_per_slot * BLOCK
     }
 
     /// Reads one finished frame through the gate.
@@ -101,27 +165,27 @@ impl Stamper {
 
     /// The finished frames in lane order.
     pub(super) fn frames(&self) -> impl Iterator<Item = &[u8]> {
-        let slots = self.slots.chunks_exact(self.stride).take(self.count);
-        slots.zip(&self.lengths).map(|(slot, &length)| &slot[..length])
+        let slots = self.slots.chunks_exact(self.blocks_per_slot).take(self.count);
+        slots.zip(&self.lengths).map(|(slot, &length)| &slot.as_flattened()[..length])
+    }
+
+    /// Adds the finished frames to a digest.
+    pub(super) fn feed(&self, digest: &mut Digest) {
+        match self.equal_length {
+            Some(length) => self.simd.run(
+                #[inline(always)]
+                || {
+                    digest.add_padded(
+                        &self.slots[..self.count * self.blocks_per_slot],
+                        self.blocks_per_slot,
+                        length,
+                    );
+                },
+            ),
+            None => self.frames().for_each(|frame| digest.add(frame)),
+        }
     }
 }
-
-/// Writes the frame of a lane and reads it back through the gate; returns its length.
-#[inline]
-fn finish(
-    template: &Template,
-    gate: &Gate,
-    (batch, lane, mac): (&Batch, usize, Mac),
-    slot: &mut [u8],
-) -> Result<usize, LinkError> {
-    let length = template.stamp(batch, lane, mac, slot);
-    match gate.blocked(&slot[..length]) {
-        Some(address) => Err(LinkError::Excluded { address }),
-        None => Ok(length),
-    }
-}
-
-const CACHE_LINE: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -131,7 +195,7 @@ mod tests {
     #[test]
     fn templates_of_different_lengths_share_slots_of_whole_cache_lines() {
         let mut stamper = Stamper::new(&sample::spec());
-        assert_eq!(stamper.stride, 128);
+        assert_eq!(stamper.blocks_per_slot, 2);
         let mut batch = sample::batch(0, 3);
         batch.template[1] = 1;
         batch.destination_v6[1] = 0x2001_0db8 << 96 | 5;
@@ -150,5 +214,78 @@ mod tests {
         assert_eq!(stamper.frames().count(), 5);
         stamper.stamp(&sample::batch(5, 1)).expect_err("excluded");
         assert_eq!(stamper.frames().count(), 0);
+    }
+
+    #[test]
+    fn frames_stamped_together_equal_frames_stamped_alone_on_every_level() {
+        let header = |options: &[u8]| {
+            let mut bytes = sample::syn_v4().bytes()[..54].to_vec();
+            bytes[46] = 0x50 + (options.len() as u8 / 4 * 0x10);
+            bytes[17] = 40 + options.len() as u8;
+            bytes.extend(options);
+            bytes
+        };
+        let linux = [2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 0, 0, 0, 0, 0, 1, 3, 3, 7];
+        let odd = [1, 8, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let templates = [
+            sample::syn_v4(),
+            Template::tcp(header(&[]), None),
+            Template::tcp(header(&linux), Some(28)),
+            Template::tcp(header(&odd), Some(23)),
+            sample::syn_v6(),
+        ];
+        for (template, simd) in
+            templates.iter().flat_map(|one| Simd::levels().into_iter().map(move |simd| (one, simd)))
+        {
+            let mut stamper =
+                Stamper::new(&LinkSpec { templates: [template.clone()].into(), ..sample::spec() });
+            stamper.simd = simd;
+            stamper.hops.assign(0, crate::wire::ethernet::Mac([2, 4, 6, 8, 10, 12]));
+            let mut state = 1u64;
+            let mut random = || {
+                state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+                (state >> 32) as u32
+            };
+            for round in 0..200 {
+                let mut batch = sample::batch(0, if round % 2 == 0 { LANES } else { 1 + round % LANES });
+                batch.time_us = random();
+                for lane in 0..batch.len() {
+                    // Every so often the extremes, where carries are.
+                    let mut word = || if random() % 4 == 0 { u32::MAX * (random() & 1) } else { random() };
+                    (batch.destination_v4[lane], batch.sequence[lane]) = (word(), word());
+                    (batch.source_port[lane], batch.destination_port[lane]) = (word() as u16, word() as u16);
+                    batch.identification[lane] = word() as u16;
+                }
+                stamper.stamp(&batch).expect("allowed");
+                assert_eq!(stamper.equal_length.is_some(), template.family() == crate::batch::Family::V4);
+                let mut digests = [Digest::new(); 2];
+                stamper.feed(&mut digests[0]);
+                for (lane, frame) in stamper.frames().enumerate() {
+                    let mut alone = [0xff; 128];
+                    let length = template.stamp(&batch, lane, stamper.hops.mac(0), &mut alone);
+                    assert_eq!(frame, &alone[..length], "{} {template:?}", simd.name());
+                    digests[1].add(frame);
+                }
+                assert_eq!(digests[0], digests[1], "{} {template:?}", simd.name());
+            }
+        }
+    }
+
+    #[test]
+    fn the_gate_stops_any_lane_of_a_batch_stamped_together() {
+        let gate = Arc::new(Gate::new([(0xc633_6405, 0xc633_6405)], []));
+        for (lane, simd) in
+            (0..LANES).flat_map(|lane| Simd::levels().into_iter().map(move |simd| (lane, simd)))
+        {
+            let mut stamper = Stamper::new(&LinkSpec { gate: Arc::clone(&gate), ..sample::spec() });
+            stamper.simd = simd;
+            let mut batch = sample::batch(0, LANES);
+            batch.destination_v4 = [0xc633_6406; LANES];
+            stamper.stamp(&batch).expect("neighbours of what is excluded pass");
+            batch.destination_v4[lane] = 0xc633_6405;
+            let error = stamper.stamp(&batch).expect_err("excluded");
+            assert!(error.to_string().contains("198.51.100.5"), "lane {lane}: {error}");
+            assert_eq!(stamper.frames().count(), 0);
+        }
     }
 }

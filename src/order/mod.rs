@@ -102,55 +102,51 @@ impl Order {
         }
     }
 
-    /// Target numbers of the consecutive cursors from `first` on, as many as `targets` has room for; at most
-    /// [`LANES`]. One division for the whole batch.
+    /// Target numbers of `count` consecutive cursors from `first` on; at most [`LANES`]. Lanes beyond them repeat the
+    /// first, so that every lane holds a target. One division for the whole batch.
     ///
     /// # Panics
-    /// When the last of them is outside of the order.
+    /// When there is no cursor, or the last of them is outside of the order.
     #[inline(always)]
-    pub fn fill(&self, first: Cursor, targets: &mut [u64]) {
-        let count = targets.len();
-        assert!(count <= LANES && count as u64 <= self.length && first.0 <= self.length - count as u64);
+    pub fn fill(&self, first: Cursor, count: usize, targets: &mut [u64; LANES]) {
+        assert!(0 < count && count <= LANES, "a batch holds 1 to {LANES} targets, not {count}");
+        assert!(count as u64 <= self.length && first.0 <= self.length - count as u64);
         if self.b < LANES as u64 {
-            for (offset, target) in (first.0..).zip(targets) {
+            for (offset, target) in (first.0..).zip(&mut targets[..count]) {
                 *target = self.target(Cursor(offset));
             }
-            return;
+        } else if self.scramble_lanes(first.0, targets) {
+            self.walk_back(&mut targets[..count]);
         }
-        let (mut high, mut low) = self.split(first.0);
-        for round in 0..ROUNDS / 2 {
-            let (even, odd) = (self.rounds[2 * round], self.rounds[2 * round + 1]);
-            for lane in 0..LANES {
-                high[lane] = wrap(high[lane] + even.hash(low[lane], self.a), self.a);
-            }
-            for lane in 0..LANES {
-                low[lane] = wrap(low[lane] + odd.hash(high[lane], self.b), self.b);
-            }
-        }
-        let mut outside = false;
-        for lane in 0..LANES {
-            high[lane] = high[lane] * self.b + low[lane];
-            outside |= self.length <= high[lane];
-        }
-        targets.copy_from_slice(&high[..count]);
-        if outside {
-            self.walk_back(targets);
+        if count < LANES {
+            let repeated = targets[0];
+            targets[count..].fill(repeated);
         }
     }
 
-    /// The halves of [`LANES`] consecutive values, by one division and then counting.
+    /// The network over [`LANES`] consecutive values, of which the first is in the domain. Returns whether one of the
+    /// results may lie outside.
     #[inline(always)]
-    fn split(&self, first: u64) -> ([u64; LANES], [u64; LANES]) {
-        let (high, low) = (first / self.b, first % self.b);
-        let (mut highs, mut lows) = ([0; LANES], [0; LANES]);
+    fn scramble_lanes(&self, first: u64, targets: &mut [u64; LANES]) -> bool {
+        let (first_high, first_low) = (first / self.b, first % self.b);
+        let last = self.length - 1;
+        let mut outside = 0;
         for lane in 0..LANES {
             // b is at least LANES, so at most one carry.
-            let value = low + lane as u64;
-            let carry = u64::from(self.b <= value);
-            highs[lane] = high + carry;
-            lows[lane] = value - carry * self.b;
+            let value = first_low + lane as u64;
+            let over = value.wrapping_sub(self.b);
+            let carries = !is_negative(over);
+            let mut low = if carries { over } else { value };
+            let mut high = first_high + u64::from(carries);
+            for round in 0..ROUNDS / 2 {
+                high = wrap(high + self.rounds[2 * round].hash(low, self.a), self.a);
+                low = wrap(low + self.rounds[2 * round + 1].hash(high, self.b), self.b);
+            }
+            let target = (high & LOW) * (self.b & LOW) + low;
+            outside |= last.wrapping_sub(target);
+            targets[lane] = target;
         }
-        (highs, lows)
+        is_negative(outside)
     }
 
     /// Brings values that fell between `len` and `a * b` back into the domain: fewer than one in sqrt(len).
@@ -189,19 +185,25 @@ impl RoundKey {
     #[inline(always)]
     fn hash(self, half: u64, size: u64) -> u64 {
         let value = ((half + self.add) & LOW) * FIRST;
-        let value = ((value ^ (value >> 32)) & LOW) ^ self.mask;
+        let value = (value ^ (value >> 32) ^ self.mask) & LOW;
         let value = value * SECOND;
         let value = (value ^ (value >> 32)) & LOW;
         (value * (size & LOW)) >> 32
     }
 }
 
-/// `value mod size` for a value below `2 * size`.
+/// `value mod size` for a value below `2 * size`, both below 2^62.
 #[inline(always)]
 fn wrap(value: u64, size: u64) -> u64 {
-    // The smaller of the two as unsigned numbers is the remainder: when value < size, value - size wraps to a
-    // huge number.
-    value.min(value.wrapping_sub(size))
+    let over = value.wrapping_sub(size);
+    if is_negative(over) { value } else { over }
+}
+
+/// Whether a difference went below zero, by its sign bit: the one comparison of 64-bit lanes that every vector unit
+/// has.
+#[inline(always)]
+fn is_negative(difference: u64) -> bool {
+    difference.cast_signed() < 0
 }
 
 /// A part of the order that depends on nothing but the plan, `index` and `count`.

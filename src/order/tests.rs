@@ -8,7 +8,7 @@ fn all(order: &Order) -> Vec<u64> {
     while first < order.len() {
         let count = (order.len() - first).min(LANES as u64);
         let mut lanes = [0; LANES];
-        order.fill(Cursor(first), &mut lanes[..count as usize]);
+        order.fill(Cursor(first), count as usize, &mut lanes);
         targets.extend_from_slice(&lanes[..count as usize]);
         first += count;
     }
@@ -44,7 +44,8 @@ fn batches_equal_single_steps_at_every_alignment() {
             let start = start.min(length - 1);
             let count = (length - start).min(LANES as u64) as usize;
             let mut lanes = [0; LANES];
-            order.fill(Cursor(start), &mut lanes[..count]);
+            order.fill(Cursor(start), count, &mut lanes);
+            assert!(lanes[count..].iter().all(|&target| target == lanes[0]), "{length} {start}");
             for (lane, &target) in lanes[..count].iter().enumerate() {
                 assert_eq!(target, order.target(Cursor(start + lane as u64)), "{length} {start}");
             }
@@ -113,7 +114,7 @@ fn the_first_outputs_are_spread_evenly_over_blocks() {
             let mut counts = vec![0u64; 256];
             let mut lanes = [0; LANES];
             for batch in 0..1000 {
-                order.fill(Cursor(batch * LANES as u64), &mut lanes);
+                order.fill(Cursor(batch * LANES as u64), LANES, &mut lanes);
                 for target in lanes {
                     counts[(u128::from(target) * 256 / u128::from(length)) as usize] += 1;
                 }

@@ -6,7 +6,7 @@ use crate::order::{self, Walk};
 use crate::plan::{Plan, Setup};
 use crate::stats::Stats;
 use crate::sys::clock;
-use crate::text::{duration, grouped, scaled};
+use crate::text::{counted, duration, grouped, scaled};
 
 /// The manifest of a scan that begins.
 pub(super) fn at_start(plan: &Plan, setup: &Setup, argv: Vec<String>) -> Manifest {
@@ -53,6 +53,8 @@ pub(super) fn summary(stats: &Stats, walk: &Walk, sending_ns: u64) -> Summary {
         let count = stats.rx_total(|rx| &rx.invalid[reason as usize]);
         (reason.name().to_owned(), count)
     });
+    let silent_neighbours = stats.tx_total(|tx| &tx.unresolved);
+    let own_addresses = stats.tx_total(|tx| &tx.own_address);
     let recaptured = stats.rx_total(|rx| &rx.later);
     let per_second = u128::from(sent) * 1_000_000_000 / u128::from(sending_ns.max(1));
     Summary {
@@ -60,7 +62,9 @@ pub(super) fn summary(stats: &Stats, walk: &Walk, sending_ns: u64) -> Summary {
         sent,
         excluded_later: stats.tx_total(|tx| &tx.excluded_later),
         pending: stats.tx_total(|tx| &tx.pending),
-        failed: stats.tx_total(|tx| &tx.unresolved) + stats.tx_total(|tx| &tx.own_address),
+        failed: silent_neighbours + own_addresses,
+        silent_neighbours,
+        own_addresses,
         unsent: walk.planned() - walk.taken(),
         frames_seen: stats.rx_total(|rx| &rx.frames),
         not_ours: stats.rx_total(|rx| &rx.not_ours),
@@ -80,15 +84,24 @@ pub(super) fn summary(stats: &Stats, walk: &Walk, sending_ns: u64) -> Summary {
 pub fn ledger(ended: &Ended) -> String {
     let Ended { summary, open, sending_s, seed, .. } = ended;
     let count = |number: u64| grouped(number.into());
+    // They take part of the rate, and their answers are among the frames that are not ours.
+    let questions = match summary.housekeeping {
+        0 => String::new(),
+        questions => format!(" and {} questions to neighbours", count(questions)),
+    };
     let mut text = format!(
-        "sent {} probes in {}, {}pps; found {} open\n",
-        count(summary.sent),
+        "sent {} in {}, {}pps{questions}; found {} open\n",
+        counted(summary.sent.into(), "probe"),
         duration(*sending_s),
         scaled(summary.reached_pps as f64),
         count(*open)
     );
+    let why_failed = match (summary.silent_neighbours, summary.own_addresses) {
+        (0, 0) => String::new(),
+        (silent, own) => format!(" ({} of silent neighbours, {} of this host)", count(silent), count(own)),
+    };
     text.push_str(&format!(
-        "targets  {} planned = {} sent + {} excluded later + {} pending + {} failed + {} unsent\n",
+        "targets  {} planned = {} sent + {} excluded later + {} pending + {} failed{why_failed} + {} unsent\n",
         count(summary.planned),
         count(summary.sent),
         count(summary.excluded_later),
@@ -184,6 +197,8 @@ mod tests {
         assert!(text.contains("DOES NOT BALANCE: planned 2"));
         let text = ledger(&ended(Summary { planned: 1, sent: 1, ..Summary::default() }));
         assert!(text.contains("the ledger balances") && !text.contains("to go on"));
+        let text = ledger(&ended(Summary { planned: 1, sent: 1, housekeeping: 3, ..Summary::default() }));
+        assert!(text.contains("pps and 3 questions to neighbours; found 0 open"));
     }
 
     #[test]

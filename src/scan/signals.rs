@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::iterator::Signals as Iterator;
 
@@ -15,7 +15,7 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// Takes SIGINT and SIGTERM over. A thread of their own counts them, so that the third ends the process whatever
+    /// Takes SIGINT, SIGTERM and SIGHUP (the terminal is gone) over. A thread of their own counts them, so that the third ends the process whatever
     /// this program does just then: waits for a gateway, or builds an index that takes minutes.
     ///
     /// # Errors
@@ -24,10 +24,10 @@ impl Signals {
         let failed = |source| ScanError::System { operation: "catch signals", source };
         // Set after the second: the kernel's default action, which needs nothing of this process, is next.
         let armed = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM] {
+        for signal in SIGNALS {
             flag::register_conditional_default(signal, Arc::clone(&armed)).map_err(failed)?;
         }
-        let mut caught = Iterator::new([SIGINT, SIGTERM]).map_err(failed)?;
+        let mut caught = Iterator::new(SIGNALS).map_err(failed)?;
         let count = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&count);
         let counting = move || {
@@ -44,3 +44,5 @@ impl Signals {
         self.count.load(Ordering::Relaxed)
     }
 }
+
+const SIGNALS: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 
 use super::Job;
 use crate::link::Backend;
-use crate::text::{duration, grouped, harmless, scaled};
+use crate::text::{counted, duration, grouped, harmless, scaled};
 
 /// Says what is about to happen.
 pub(super) fn banner(job: &Job<'_>, link: &str) {
@@ -22,11 +22,11 @@ pub(super) fn banner(job: &Job<'_>, link: &str) {
         Some(rate) => (format!("{}pps", scaled(rate)), format!(", {}", duration(targets as f64 / rate))),
         None => ("the highest rate".into(), String::new()),
     };
-    let addresses = grouped(job.plan.tally.scanned);
+    let addresses = counted(job.plan.tally.scanned, "address");
     note(&format!(
-        "swath {}: {} targets ({addresses} addresses) at {rate}{lasts}; seed {}",
+        "swath {}: {} ({addresses}) at {rate}{lasts}; seed {}",
         env!("CARGO_PKG_VERSION"),
-        grouped(targets.into()),
+        counted(targets.into(), "target"),
         job.plan.seed
     ));
     note(&format!("link {name}{interface}{source}: {link} ({})", setup.chosen));

@@ -18,6 +18,7 @@ pub mod namespace;
 pub mod netlink;
 pub mod ring;
 pub mod rtnetlink;
+pub mod simd;
 pub mod socket;
 pub mod tun;
 pub mod xsk;

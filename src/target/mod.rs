@@ -19,6 +19,9 @@ pub mod list;
 pub mod file;
 
 mod numbered;
+
+mod block;
+
 pub mod space;
 
 use std::fmt;

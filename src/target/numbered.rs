@@ -20,8 +20,8 @@ pub(super) struct Finder {
 impl Finder {
     /// A finder over `count` starts, the first of them 0, of numbers below `total`.
     pub(super) fn new(count: usize, total: u64, start: impl Fn(usize) -> u64) -> Finder {
-        let wanted =
-            count.saturating_mul(BUCKETS_PER_START).clamp(1, BUCKETS_MAX.max(count / STARTS_PER_BUCKET));
+        let most = BUCKETS_MAX.max(count.saturating_mul(BUCKETS_PER_START_MIN));
+        let wanted = count.saturating_mul(BUCKETS_PER_START).clamp(1, most);
         let bits = u64::BITS - total.saturating_sub(1).leading_zeros();
         let shift = bits.saturating_sub(wanted.next_power_of_two().trailing_zeros());
         let buckets = total.saturating_sub(1).checked_shr(shift).unwrap_or(0) + 1;
@@ -36,6 +36,12 @@ impl Finder {
         }
         table.push(u32::try_from(count.saturating_sub(1)).unwrap_or(u32::MAX));
         Finder { shift, table: table.into_boxed_slice() }
+    }
+
+    /// An index at or below that of [`Finder::find`]: what the table says alone.
+    #[inline(always)]
+    fn lowest(&self, number: u64) -> usize {
+        self.table[usize::try_from(number >> self.shift).unwrap_or(usize::MAX)] as usize
     }
 
     /// The index of the last start at or below `number`, which must be below the total.
@@ -60,10 +66,10 @@ impl Finder {
 
 /// Buckets per start while there are few: makes it likely that a bucket holds no start at all.
 const BUCKETS_PER_START: usize = 64;
-/// Buckets at most (256 KiB of table), unless that would leave more than [`STARTS_PER_BUCKET`] in each.
+/// Buckets at most (256 KiB of table), unless that would leave fewer than [`BUCKETS_PER_START_MIN`].
 const BUCKETS_MAX: usize = 1 << 16;
-/// Starts per bucket on average, at most.
-const STARTS_PER_BUCKET: usize = 2;
+/// Buckets per start at least: 8 bytes a start.
+const BUCKETS_PER_START_MIN: usize = 2;
 /// Starts that are looked at one after the other rather than by halves.
 const SCAN_MAX: usize = 4;
 
@@ -75,6 +81,10 @@ pub(super) struct Numbered<T: AddressBits> {
     /// one needs both, and among a million ranges each costs a cache miss.
     ranges: Box<[(T::Number, T)]>,
     finder: Finder,
+    /// For IPv4 in few ranges.
+    leaps: Leaps,
+    /// For IPv4 in many tiny ranges, a list of single addresses: the address of every number.
+    listed: Box<[T]>,
 }
 
 impl<T: AddressBits> Numbered<T> {
@@ -87,7 +97,8 @@ impl<T: AddressBits> Numbered<T> {
             total += last.since(first) + 1;
         }
         let finder = Finder::new(ranges.len(), total, |index| ranges[index].0.into());
-        Numbered { total, ranges: ranges.into_boxed_slice(), finder }
+        let (leaps, listed) = (Leaps::default(), Box::default());
+        Numbered { total, ranges: ranges.into_boxed_slice(), finder, leaps, listed }
     }
 
     /// How many addresses there are.
@@ -128,3 +139,118 @@ impl<T: AddressBits> Numbered<T> {
         (self.ranges[range].0.into(), end)
     }
 }
+
+impl Numbered<u32> {
+    /// The addresses of many numbers below the total: as [`Numbered::address`], in loops without branches.
+    #[inline(always)]
+    pub(super) fn addresses(&self, numbers: &[u64], addresses: &mut [u32]) {
+        if let [(_, first)] = *self.ranges {
+            for (address, &number) in addresses.iter_mut().zip(numbers) {
+                *address = first.plus(number);
+            }
+        } else if !self.leaps.buckets.is_empty() {
+            for (address, &number) in addresses.iter_mut().zip(numbers) {
+                *address = self.leaps.address(number).unwrap_or_else(|| self.searched(number));
+            }
+        } else if !self.listed.is_empty() {
+            for (address, &number) in addresses.iter_mut().zip(numbers) {
+                *address = self.listed[usize::try_from(number).unwrap_or(usize::MAX)];
+            }
+        } else {
+            // Among a million ranges table and ranges both lie in a far cache. In a loop for each, the processor waits
+            // for many lanes at once.
+            for (address, &number) in addresses.iter_mut().zip(numbers) {
+                *address = u32::number(self.finder.lowest(number) as u64);
+            }
+            for (address, &number) in addresses.iter_mut().zip(numbers) {
+                *address = self.near(*address as usize, number).unwrap_or_else(|| self.searched(number));
+            }
+        }
+    }
+
+    /// The address with a number that lies in range `lowest` or one of the two behind it, found without a branch; none
+    /// when it lies further on.
+    #[inline(always)]
+    fn near(&self, lowest: usize, number: u64) -> Option<u32> {
+        let rows: &[(u32, u32); 4] = self.ranges.get(lowest..lowest + 4)?.try_into().ok()?;
+        let number = u32::number(number);
+        let passed = rows[1..].iter().map(|&(start, _)| usize::from(start <= number)).sum::<usize>();
+        let (start, first) = rows[passed & 3];
+        (passed < 3).then(|| first.wrapping_add(number.wrapping_sub(start)))
+    }
+
+    /// As [`Numbered::address`], out of the way of the loop that rarely needs it.
+    #[cold]
+    #[inline(never)]
+    fn searched(&self, number: u64) -> u32 {
+        self.address(number)
+    }
+
+    /// With the tables that [`Numbered::addresses`] uses where ranges are few, or many and tiny.
+    pub(super) fn with_tables(mut self) -> Numbered<u32> {
+        let ranges = self.ranges.len();
+        if (2..=LEAP_RANGES_MAX).contains(&ranges) {
+            self.leaps = Leaps::new(&self.ranges, self.total);
+        } else if LEAP_RANGES_MAX < ranges && self.total <= (ranges * LISTED_PER_RANGE) as u64 {
+            self.listed = self.ranges().flat_map(|(first, last)| first..=last).collect();
+        }
+        self
+    }
+}
+
+/// How far each number is from its address, by bucket of numbers: for few ranges, a look-up without search
+/// and without a branch that depends on the number.
+#[derive(Debug, Clone, Default)]
+struct Leaps {
+    shift: u32,
+    buckets: Box<[Leap]>,
+}
+
+/// The numbers of one bucket.
+#[derive(Debug, Clone, Copy)]
+struct Leap {
+    /// The number at which the next range begins.
+    next: u32,
+    /// What to add, modulo 2^32, to the numbers before that.
+    here: u32,
+    /// What to add to the numbers from there on.
+    there: u32,
+    /// 1 when more than one range begins in the bucket: then the numbers must be looked up otherwise.
+    crowded: u32,
+}
+
+impl Leaps {
+    /// The table of ranges, each the number of its first address and that address, with fewer than 2^32 addresses.
+    fn new(ranges: &[(u32, u32)], total: u64) -> Leaps {
+        let bits = u64::BITS - (total - 1).leading_zeros();
+        let shift =
+            bits.saturating_sub((ranges.len() * LEAPS_PER_RANGE).next_power_of_two().trailing_zeros());
+        let buckets = ((total - 1) >> shift) + 1;
+        let leap = |range: usize| ranges[range].1.wrapping_sub(ranges[range].0);
+        let buckets = (0..buckets).map(|bucket| {
+            let (first, end) = (bucket << shift, (bucket + 1) << shift);
+            let after = ranges.partition_point(|&(start, _)| u64::from(start) <= first);
+            let next = ranges.get(after).map_or(u32::MAX, |&(start, _)| start);
+            let crowded = ranges.get(after + 1).is_some_and(|&(start, _)| u64::from(start) < end);
+            let there = leap(after.min(ranges.len() - 1));
+            Leap { next, here: leap(after - 1), there, crowded: u32::from(crowded) }
+        });
+        Leaps { shift, buckets: buckets.collect() }
+    }
+
+    /// The address with a number; none when its bucket is crowded.
+    #[inline(always)]
+    fn address(&self, number: u64) -> Option<u32> {
+        let leap = &self.buckets[usize::try_from(number >> self.shift).unwrap_or(usize::MAX)];
+        let number = u32::number(number);
+        let address = number.wrapping_add(if number < leap.next { leap.here } else { leap.there });
+        (leap.crowded == 0).then_some(address)
+    }
+}
+
+/// Ranges up to which the table of leaps is made: at most 1 MiB of it.
+const LEAP_RANGES_MAX: usize = 1 << 12;
+/// Addresses per range up to which each is listed: at most 16 bytes a range.
+const LISTED_PER_RANGE: usize = 4;
+/// Buckets per range: what share of them is crowded at most.
+const LEAPS_PER_RANGE: usize = 16;

@@ -12,6 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use thiserror::Error;
 
 use super::addresses::AddressSet;
+use super::block::{Block, Family};
 use super::list::Endpoints;
 use super::numbered::{Finder, Numbered};
 use super::ports::PortSet;
@@ -88,22 +89,6 @@ pub struct Lanes<'a> {
     pub is_v6: &'a mut [bool],
 }
 
-/// Addresses that get the same ports.
-#[derive(Debug, Clone)]
-struct Block {
-    /// The number of the first target.
-    start: u64,
-    addresses: Family,
-    count: Divisor,
-    ports: Box<[Port]>,
-}
-
-#[derive(Debug, Clone)]
-enum Family {
-    V4(Numbered<u32>),
-    V6(Numbered<u128>),
-}
-
 impl Space {
     /// Makes the space of (`general` x `ports`) and `endpoints`, less every target whose address is in `excluded`.
     /// An address that is in `general` and in `endpoints` gets both the ports of the plan and its own; no target
@@ -147,14 +132,12 @@ impl Space {
         let mut blocks = Vec::new();
         let mut total = 0;
         let mut push = |ports: Vec<Port>, addresses: Family| {
-            let count = addresses.total();
-            let targets = count * ports.len() as u64;
-            let count = Divisor::new(count);
-            blocks.push(Block { start: total, addresses, count, ports: ports.into_boxed_slice() });
-            total += targets;
+            let block = Block::new(total, addresses, ports);
+            total += block.targets();
+            blocks.push(block);
         };
         for (ports, ranges) in v4.groups {
-            push(ports, Family::V4(Numbered::new(&ranges)));
+            push(ports, Family::V4(Numbered::new(&ranges).with_tables()));
         }
         for (ports, ranges) in v6.groups {
             push(ports, Family::V6(Numbered::new(&ranges)));
@@ -247,14 +230,22 @@ impl Space {
     ///
     /// # Panics
     /// When a number is not below [`Space::len`], or a slice of `lanes` is shorter than `indexes`.
+    #[inline(always)]
     pub fn select_batch(&self, indexes: &[u64], lanes: &mut Lanes<'_>) {
         let mut lanes = lanes.first(indexes.len());
-        let highest = indexes.iter().fold(0, |highest: u64, &index| highest.max(index));
-        assert!(highest < self.total, "target {highest} of {} is outside the space", self.total);
+        // Vector units compare by sign: a number is outside when it, or what is left above it, is negative.
+        let last = self.total - 1;
+        let signs = indexes.iter().fold(0, |signs, &index| signs | index | last.wrapping_sub(index));
+        assert!(signs.cast_signed() >= 0, "a target is outside the space of {}", self.total);
         if let [block] = &*self.blocks {
             block.fill(indexes, &mut lanes);
-            return;
+        } else {
+            self.select_among_blocks(indexes, &mut lanes);
         }
+    }
+
+    /// As [`Space::select_batch`], for a space of several blocks.
+    fn select_among_blocks(&self, indexes: &[u64], lanes: &mut Lanes<'_>) {
         for (lane, &index) in indexes.iter().enumerate() {
             let block = &self.blocks[self.block_of(index)];
             let (port, offset) = block.split(index);
@@ -312,6 +303,7 @@ fn feed_ranges<T: AddressBits>(numbered: &Numbered<T>, sink: &mut impl FnMut(&[u
 
 impl Lanes<'_> {
     /// The first `count` lanes.
+    #[inline(always)]
     fn first(&mut self, count: usize) -> Lanes<'_> {
         Lanes {
             v4: &mut self.v4[..count],
@@ -320,90 +312,6 @@ impl Lanes<'_> {
             protocol: &mut self.protocol[..count],
             is_v6: &mut self.is_v6[..count],
         }
-    }
-}
-
-impl Family {
-    #[inline]
-    fn total(&self) -> u64 {
-        match self {
-            Family::V4(numbered) => numbered.total(),
-            Family::V6(numbered) => numbered.total(),
-        }
-    }
-}
-
-impl Block {
-    /// The port index and the address number of a target.
-    #[inline]
-    fn split(&self, index: u64) -> (usize, u64) {
-        let (port, number) = self.count.divide(index - self.start);
-        (usize::try_from(port).unwrap_or(usize::MAX), number)
-    }
-
-    /// Writes the targets with the given numbers, all of this block, to the lanes.
-    #[inline]
-    fn fill(&self, indexes: &[u64], lanes: &mut Lanes<'_>) {
-        match &self.addresses {
-            Family::V4(numbered) => {
-                lanes.is_v6.fill(false);
-                self.fill_family(numbered, indexes, lanes.v4, (lanes.port, lanes.protocol));
-            }
-            Family::V6(numbered) => {
-                lanes.is_v6.fill(true);
-                self.fill_family(numbered, indexes, lanes.v6, (lanes.port, lanes.protocol));
-            }
-        }
-    }
-
-    #[inline]
-    fn fill_family<T: AddressBits>(
-        &self,
-        numbered: &Numbered<T>,
-        indexes: &[u64],
-        addresses: &mut [T],
-        ports: (&mut [u16], &mut [u8]),
-    ) {
-        let lanes = indexes.iter().zip(addresses).zip(ports.0.iter_mut().zip(ports.1));
-        for ((&index, address), (number, protocol)) in lanes {
-            let (port, offset) = self.split(index);
-            *address = numbered.address(offset);
-            let port = self.ports[port];
-            *number = port.number;
-            *protocol = port.protocol.0;
-        }
-    }
-
-    /// The number of a target from those of its parts.
-    fn rank(&self, number: u64, port: Port) -> Option<u64> {
-        let port = self.ports.binary_search(&port).ok()? as u64;
-        Some(self.start + port * self.addresses.total() + number)
-    }
-}
-
-/// Divides by a number that is known long before: one multiplication.
-#[derive(Debug, Clone, Copy)]
-struct Divisor {
-    divisor: u64,
-    /// floor((2^64 - 1) / divisor).
-    reciprocal: u64,
-}
-
-impl Divisor {
-    fn new(divisor: u64) -> Divisor {
-        Divisor { divisor, reciprocal: u64::MAX / divisor }
-    }
-
-    /// Quotient and remainder, exact for every dividend.
-    ///
-    /// With r = floor((2^64 - 1) / n), the product x r / 2^64 falls short of x / n by x (2^64 - n r) / (n 2^64), and
-    /// 2^64 - n r is at most n, so by at most x / 2^64 < 1: the estimate is the quotient or one less.
-    #[inline]
-    fn divide(self, dividend: u64) -> (u64, u64) {
-        let quotient = ((u128::from(dividend) * u128::from(self.reciprocal)) >> 64) as u64;
-        let remainder = dividend - quotient * self.divisor;
-        let short = self.divisor <= remainder;
-        (quotient + u64::from(short), remainder - if short { self.divisor } else { 0 })
     }
 }
 
@@ -635,17 +543,6 @@ mod tests {
                 Err(error) => prop_assert!(false, "{error}"),
             }
         }
-
-        #[test]
-        fn division_by_multiplication_is_exact(dividend in any::<u64>(), divisor in 1u64.., shift in 0u32..64) {
-            for divisor in [divisor, (divisor >> shift).max(1), (1 << shift), (1u64 << shift).saturating_sub(1).max(1)] {
-                let divide = Divisor::new(divisor);
-                let multiple = dividend / divisor * divisor;
-                for dividend in [dividend, multiple, multiple.wrapping_sub(1), u64::MAX, dividend >> shift, 0] {
-                    prop_assert_eq!(divide.divide(dividend), (dividend / divisor, dividend % divisor));
-                }
-            }
-        }
     }
 
     #[test]
@@ -723,6 +620,48 @@ mod tests {
             assert_eq!(space.rank(&target), Some(index));
         }
         inverts(&space);
+    }
+
+    #[test]
+    fn few_and_many_ipv4_ranges_are_found_in_batches_as_one_by_one() {
+        let mut state = 9u32;
+        let mut random = |below: u32| {
+            state = state.wrapping_mul(0x915f_77f5).wrapping_add(0x9e37_79b9);
+            (state >> 7) % below
+        };
+        // Sparse and crowded, below and above the number of ranges where the tables change.
+        for (count, gap, long) in [
+            (2, 9, 5),
+            (7, 1 << 20, 1 << 22),
+            (900, 2, 1),
+            (4096, 40, 9),
+            (4097, 40, 9),
+            (60_001, 3, 2),
+            (60_001, 9, 30),
+        ] {
+            let mut first = 0x0100_0000;
+            let mut ranges = Vec::new();
+            for _ in 0..count {
+                let last = first + random(long);
+                ranges.push((first, last));
+                first = last + 2 + random(gap);
+            }
+            // One long range makes the others crowd into few buckets; without it, some are lists of addresses.
+            if count % 2 == 0 {
+                ranges.push((first, first + 0x1000_0000));
+            }
+            let general = AddressSet { v4: Ranges::from_unsorted(ranges), v6: Ranges::default() };
+            for ports in ["80", "80-83", "22,80,443"] {
+                let ports = parse_ports(ports).expect("ports");
+                let space = Space::new(&general, &ports, Endpoints::default(), &AddressSet::default());
+                let space = space.expect("space");
+                inverts(&space);
+                let crowded: Vec<u64> = (0..space.len().min(70_000)).collect();
+                for (&index, &target) in crowded.iter().zip(&batch(&space, &crowded)) {
+                    assert_eq!(space.select(index), target, "{count} ranges");
+                }
+            }
+        }
     }
 
     #[test]

@@ -36,6 +36,9 @@ pub fn reply(packet: &[u8]) -> Option<Announcement> {
         return None;
     }
     let mac = Mac(packet[8..14].try_into().ok()?);
+    if mac.is_group() || mac == Mac::default() {
+        return None;
+    }
     let octets: [u8; 4] = packet[14..18].try_into().ok()?;
     Some(Announcement { address: Ipv4Addr::from(octets), mac })
 }
@@ -54,6 +57,11 @@ mod tests {
         let mut answer = request(far, them, us);
         answer[ethernet::HEADER + 7] = 2;
         assert_eq!(reply(&answer[ethernet::HEADER..]), Some(Announcement { address: them, mac: far }));
+        for bad in [Mac::BROADCAST, Mac::default(), Mac([0x01, 0, 0x5e, 0, 0, 1])] {
+            let mut answer = answer.clone();
+            answer[ethernet::HEADER + 8..ethernet::HEADER + 14].copy_from_slice(&bad.0);
+            assert_eq!(reply(&answer[ethernet::HEADER..]), None, "no station has the address {bad}");
+        }
         for length in 0..LENGTH {
             assert_eq!(reply(&answer[ethernet::HEADER..ethernet::HEADER + length]), None);
         }

@@ -21,6 +21,11 @@ pub struct Mac(pub [u8; 6]);
 impl Mac {
     /// The broadcast address.
     pub const BROADCAST: Mac = Mac([0xff; 6]);
+
+    /// Whether it means many stations (IEEE 802: the lowest bit of the first octet).
+    pub const fn is_group(self) -> bool {
+        self.0[0] & 1 != 0
+    }
 }
 
 impl fmt::Display for Mac {

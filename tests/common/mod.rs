@@ -52,6 +52,24 @@ impl Ran {
         number.parse().unwrap_or_else(|_| panic!("'{number}' before '{name}' in: {line}"))
     }
 
+    /// What became of the accepted verdicts in the sink of that name: written, filtered, suppressed.
+    #[track_caller]
+    pub(crate) fn sink(&self, name: &str) -> [u64; 3] {
+        let wanted = format!(" written to {name} + ");
+        let line = self.err.lines().find(|line| line.starts_with("results ") && line.contains(&wanted));
+        let line = line
+            .unwrap_or_else(|| panic!("no sink '{name}' in:\n{}", self.err))
+            .replace(&wanted, " written ");
+        let numbers = line.split_whitespace().filter_map(|word| word.replace(',', "").parse().ok());
+        let numbers: Vec<u64> = numbers.collect();
+        let [accepted, written, filtered, suppressed] = numbers[..] else {
+            panic!("four numbers in: {line}")
+        };
+        assert_eq!(written + filtered + suppressed, accepted, "{line}");
+        assert_eq!(accepted, self.ledger("frames ", "accepted"), "{line}");
+        [written, filtered, suppressed]
+    }
+
     /// Fails unless the ledger balanced, by what swath says and by adding up its lines again.
     #[track_caller]
     pub(crate) fn balances(self) -> Ran {
