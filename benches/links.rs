@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use swath::batch::LANES;
 use swath::gate::Gate;
+use swath::link::Link;
 use xdp_lab::{Lab, Sink, probes};
 
 const ROUNDS: usize = 5;
@@ -48,6 +49,7 @@ fn main() {
     lab.ip(&lab.near, "route add 198.18.0.0/15 via 192.0.2.2");
     for name in &links {
         scan(&lab, &sink, name);
+        measure_two(name);
     }
     for (name, rounds) in links.iter().zip(&mut rounds) {
         rounds.sort_by(|a, b| a.millions_per_second.total_cmp(&b.millions_per_second));
@@ -62,11 +64,40 @@ fn main() {
 }
 
 fn measure(lab: &Lab, sink: &Sink, name: &str, says: bool) -> Round {
-    let mut link = lab.open_near(name, Gate::open()).unwrap_or_else(|error| panic!("{error}"));
+    let link = lab.open_near(name, Gate::open()).unwrap_or_else(|error| panic!("{error}"));
     if says {
         println!("{}", link.about);
     }
     let before = sink.settled();
+    let (elapsed, accepted, stalls) = send(link);
+    let seen = sink.settled() - before;
+    Round { millions_per_second: seen as f64 / elapsed.as_secs_f64() / 1e6, accepted, seen, stalls }
+}
+
+/// Two links in two threads on two queues, once.
+fn measure_two(name: &str) {
+    let Some(lab) = Lab::with_queues(2) else { return };
+    let sink = Sink::counting(&lab);
+    let open = || lab.open_near(name, Gate::open()).unwrap_or_else(|error| panic!("{error}"));
+    let links = [open(), open()];
+    let (mut elapsed, mut accepted, mut stalls) = (Duration::ZERO, 0, 0);
+    std::thread::scope(|scope| {
+        let threads = links.map(|link| scope.spawn(|| send(link)));
+        for thread in threads {
+            let one = thread.join().expect("no panic");
+            (elapsed, accepted, stalls) = (elapsed.max(one.0), accepted + one.1, stalls + one.2);
+        }
+    });
+    let seen = sink.settled();
+    assert_eq!(seen, accepted, "{name}: the sink saw what the links say they sent");
+    let rate = seen as f64 / elapsed.as_secs_f64() / 1e6;
+    println!(
+        "{name}: two threads, two queues {rate:.2} Mpps, {seen} frames accepted and seen, {stalls} stalls"
+    );
+}
+
+/// Sends for a while; returns how long, frames accepted, and batches that stalled.
+fn send(mut link: Link) -> (Duration, u64, u64) {
     let queue = link.tx[0].as_mut();
     let mut round = vec![probes("198.18.0.1", 443, 0, LANES); queue.round_length()];
     let (mut outcomes, mut accepted, mut stalls, mut number) = (Vec::new(), 0u64, 0u64, 0u32);
@@ -83,10 +114,7 @@ fn measure(lab: &Lab, sink: &Sink, name: &str, says: bool) -> Round {
         accepted += outcomes.iter().map(|outcome| u64::from(outcome.lanes.count_ones())).sum::<u64>();
         stalls += outcomes.iter().filter(|outcome| outcome.stall.is_some()).count() as u64;
     }
-    let elapsed = started.elapsed();
-    drop(link);
-    let seen = sink.settled() - before;
-    Round { millions_per_second: seen as f64 / elapsed.as_secs_f64() / 1e6, accepted, seen, stalls }
+    (started.elapsed(), accepted, stalls)
 }
 
 /// Runs `swath` itself at the highest rate and prints its own account beside the sink's.

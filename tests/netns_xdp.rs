@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 use swath::batch::{Batch, LANES};
 use swath::gate::Gate;
 use swath::link::{Link, LinkError, RxQueue, Stall};
-use swath::sys::ebpf_kernel::{self, ObjectKind};
+use swath::sys::ebpf::Register::{R0, R1, R2, R3, R6, R7};
+use swath::sys::ebpf::{Assembler, ContextField, MapSlot, Operation, Size, Test as TestFor};
+use swath::sys::ebpf_kernel::{self, LoadedProgram, ObjectKind, ProgramKind, SharedBytes, SharedWords};
 use swath::wire::ethernet::{self, Mac};
 
 use xdp_lab::{FAR, Lab, NEAR, PORTS, Sink, backend, probes, run, submit_all, submit_rounds};
@@ -325,6 +327,53 @@ fn netns_a_veth_that_takes_no_redirected_frames_is_refused_with_the_way_out() {
     let links = run(&["ip", "-n", &lab.near, "-d", "link"]);
     let links = String::from_utf8_lossy(&links.stdout).into_owned();
     assert!(!links.contains("prog/xdp") && !links.contains("tun"), "nothing is left behind: {links}");
+}
+
+#[test]
+fn netns_zero_copy_where_the_driver_has_none_is_refused() {
+    let Some(lab) = Lab::new() else { return };
+    let mut spec = lab.near_spec(Gate::open());
+    spec.argument = Some("zerocopy".into());
+    let Err(error) = lab.near(|| (backend("af_xdp").open)(&spec).map(|link| link.about)) else {
+        panic!("veth has no zero-copy")
+    };
+    assert!(error.to_string().contains("the driver of v0 does no zero-copy"), "{error}");
+    spec.argument = Some("fast".into());
+    assert!(lab.near(|| (backend("af_xdp").open)(&spec).is_err()), "there is no such mode");
+}
+
+#[test]
+fn netns_the_kernel_runs_what_the_assembler_makes_and_never_a_program_that_writes_to_slots() {
+    let Some(_root) = Lab::new() else { return };
+    let mut slots = SharedBytes::new(64).expect("a map");
+    slots.bytes_mut()[..8].copy_from_slice(b"the slot");
+    let words = SharedWords::new(8).expect("a map");
+    let program = |writes: bool| {
+        let mut program = Assembler::new();
+        let short = program.label();
+        program.load_context(R2, R1, ContextField::Data);
+        program.load_context(R3, R1, ContextField::DataEnd);
+        program.load_map_memory(R6, MapSlot(0), 0);
+        program.load_map_memory(R7, MapSlot(1), 4);
+        program.set(R0, R2);
+        program.compute(Operation::Add, R0, 14);
+        program.jump_if(TestFor::Greater, R0, R3, short);
+        program.load(Size::Double, R0, R6, 0);
+        program.store(Size::Double, R2, 6, R0);
+        program.store(Size::Word, if writes { R6 } else { R7 }, 0, 77);
+        program.bind(short);
+        program.set(R0, 2);
+        program.exit();
+        program.finish().expect("assembles")
+    };
+    let loaded = LoadedProgram::load(ProgramKind::Xdp, &program(false), &[&slots, &words]);
+    let (verdict, frame) = loaded.expect("the verifier agrees").run_once(&[9; 20]).expect("it runs");
+    assert_eq!(verdict, 2);
+    assert_eq!(frame, [&[9; 6][..], b"the slot", &[9; 6]].concat());
+    assert_eq!(words.word(4).load(std::sync::atomic::Ordering::Relaxed), 77);
+    let refused =
+        LoadedProgram::load(ProgramKind::Xdp, &program(true), &[&slots, &words]).expect_err("it writes");
+    assert!(refused.to_string().contains("could write to map 0"), "{refused}");
 }
 
 /// Not a test of its own: the process that the next test kills. It opens a link and waits.

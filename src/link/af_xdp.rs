@@ -50,8 +50,15 @@ fn open(spec: &LinkSpec) -> Result<Link, LinkError> {
         XskMode::ZeroCopy => "zero-copy",
     };
     let about = format!("af_xdp on {} queue {queue}: {how}; {receives}", interface.name);
-    let tx =
-        Transmit { stamper, socket, mode, housekeeping, interface: interface.name.clone(), lost_later: 0 };
+    let tx = Transmit {
+        stamper,
+        socket,
+        mode,
+        housekeeping,
+        interface: interface.name.clone(),
+        lost_later: 0,
+        looked: false,
+    };
     Ok(Link { tx: vec![Box::new(tx)], rx: vec![rx], about })
 }
 
@@ -103,6 +110,8 @@ struct Transmit {
     interface: String,
     /// Frames the kernel dropped after they were accepted.
     lost_later: u64,
+    /// Whether the kernel may have read the ring's index since the ring was last empty.
+    looked: bool,
 }
 
 impl TxQueue for Transmit {
@@ -159,8 +168,7 @@ impl Transmit {
         let mut lost = 0;
         let stall = self.drive(count, &mut lost)?;
         let unread = self.socket.unread();
-        if stall == Some(Stall::Down) && unread == count {
-            // The kernel did not look at the ring.
+        if stall == Some(Stall::Down) && !self.looked && unread == count {
             self.socket.take_back(count);
             return Ok(Accepted { lanes: 0, stall });
         }
@@ -192,9 +200,12 @@ impl Transmit {
             let before = self.socket.unread();
             if before == 0 {
                 self.socket.reclaim();
+                self.looked = false;
                 return Ok(None);
             }
             let result = self.socket.kick();
+            // An interface that is down is found out before the ring is looked at (`xsk_check_common`).
+            self.looked |= !result.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::ENETDOWN));
             let after = self.socket.unread();
             self.socket.reclaim();
             let Err(error) = result else {

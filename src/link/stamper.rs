@@ -105,8 +105,11 @@ impl Stamper {
         for (lane, slot) in self.slots.chunks_exact_mut(self.blocks_per_slot).enumerate().take(batch.len()) {
             let slot = slot.as_flattened_mut();
             let template = &self.templates[usize::from(batch.template[lane])];
-            let mac = self.hops.mac(batch.hop[lane]);
-            self.lengths[lane] = finish(template, &self.gate, (batch, lane, mac), slot)?;
+            let length = template.stamp(batch, lane, self.hops.mac(batch.hop[lane]), slot);
+            self.lengths[lane] = length;
+            if let Some(address) = self.gate.blocked(&slot[..length]) {
+                return Err(LinkError::Excluded { address });
+            }
         }
         Ok(())
     }
@@ -122,7 +125,11 @@ impl Stamper {
     #[inline]
     pub(super) fn stamp_lane(&self, batch: &Batch, lane: usize, slot: &mut [u8]) -> Result<usize, LinkError> {
         let template = &self.templates[usize::from(batch.template[lane])];
-        finish(template, &self.gate, (batch, lane, self.hops.mac(batch.hop[lane])), slot)
+        let length = template.stamp(batch, lane, self.hops.mac(batch.hop[lane]), slot);
+        match self.gate.blocked(&slot[..length]) {
+            Some(address) => Err(LinkError::Excluded { address }),
+            None => Ok(length),
+        }
     }
 
     /// Length of the frame of a lane in bytes.

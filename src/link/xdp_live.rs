@@ -352,7 +352,7 @@ fn companion(
     let takes_none = || -> Result<bool, LinkError> {
         reset(words, run);
         let result = prober.run_live(&vec![0; length], 1, 1);
-        result.map_err(refused("run an XDP program"))?;
+        result.map_err(refused("run an XDP program on live frames (Linux 5.18)"))?;
         Ok(Told::read(words).error == libc::EOPNOTSUPP)
     };
     if !takes_none()? {
