@@ -105,11 +105,8 @@ impl Stamper {
         for (lane, slot) in self.slots.chunks_exact_mut(self.blocks_per_slot).enumerate().take(batch.len()) {
             let slot = slot.as_flattened_mut();
             let template = &self.templates[usize::from(batch.template[lane])];
-            let length = template.stamp(batch, lane, self.hops.mac(batch.hop[lane]), slot);
-            self.lengths[lane] = length;
-            if let Some(address) = self.gate.blocked(&slot[..length]) {
-                return Err(LinkError::Excluded { address });
-            }
+            let mac = self.hops.mac(batch.hop[lane]);
+            self.lengths[lane] = finish(template, &self.gate, (batch, lane, mac), slot)?;
         }
         Ok(())
     }
@@ -125,11 +122,7 @@ impl Stamper {
     #[inline]
     pub(super) fn stamp_lane(&self, batch: &Batch, lane: usize, slot: &mut [u8]) -> Result<usize, LinkError> {
         let template = &self.templates[usize::from(batch.template[lane])];
-        let length = template.stamp(batch, lane, self.hops.mac(batch.hop[lane]), slot);
-        match self.gate.blocked(&slot[..length]) {
-            Some(address) => Err(LinkError::Excluded { address }),
-            None => Ok(length),
-        }
+        finish(template, &self.gate, (batch, lane, self.hops.mac(batch.hop[lane])), slot)
     }
 
     /// Length of the frame of a lane in bytes.
