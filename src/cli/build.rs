@@ -101,14 +101,9 @@ pub fn setup(
 ) -> Result<Setup, BuildError> {
     let (backend, argument, chosen) = backend(&args.link)?;
     if backend.transmits {
-        if argument.is_some() {
-            let name = backend.name;
-            return usage(format!(
-                "--link {}: {name} takes nothing behind a colon; -e names the interface",
-                args.link
-            ));
-        }
-        on_wire(args, plan, &read_host()?, (backend, chosen))
+        let mut setup = on_wire(args, plan, &read_host()?, (backend, chosen))?;
+        setup.argument = argument;
+        Ok(setup)
     } else {
         off_wire(args, plan, backend, argument)
     }
@@ -245,6 +240,9 @@ fn backend(text: &str) -> Result<(&'static Backend, Option<PathBuf>, &'static st
         name => (name, "as asked"),
     };
     match BACKENDS.iter().find(|backend| backend.name == name) {
+        Some(backend) if argument.is_some() && backend.argument.is_none() => {
+            usage(format!("--link {text}: {name} takes nothing behind a colon; -e names the interface"))
+        }
         Some(backend) => Ok((backend, argument, chosen)),
         None => {
             let names: Vec<&str> = BACKENDS.iter().map(|backend| backend.name).collect();

@@ -21,8 +21,13 @@ use crate::sys::socket::{self, PacketSocket};
 use crate::wire::ethernet;
 
 /// The row of the registry.
-pub(super) const BACKEND: Backend =
-    Backend { name: "af_packet", about: "packet sockets, on any interface (default)", transmits: true, open };
+pub(super) const BACKEND: Backend = Backend {
+    name: "af_packet",
+    about: "packet sockets, on any interface (default)",
+    transmits: true,
+    argument: None,
+    open,
+};
 
 /// The receive ring, 64 MiB. Many small blocks rather than few large ones: a block is handed over when its time is
 /// up however little it holds, so at low rates the number of blocks bounds how long the receiver may be away

@@ -19,6 +19,7 @@ pub(super) const BACKEND: Backend = Backend {
     name: "af_xdp",
     about: "AF_XDP sockets; :zerocopy where the driver can",
     transmits: true,
+    argument: Some("copy or zerocopy"),
     open,
 };
 

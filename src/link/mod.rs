@@ -165,6 +165,8 @@ pub struct Backend {
     pub about: &'static str,
     /// Whether frames leave this process. A link that keeps them needs no privilege, no route and no secret.
     pub transmits: bool,
+    /// What may stand behind a colon (`--link NAME:ARGUMENT`), for messages; `None` when nothing may.
+    pub argument: Option<&'static str>,
     /// Opens the queues.
     pub open: fn(&LinkSpec) -> Result<Link, LinkError>,
 }

@@ -8,8 +8,13 @@ use crate::link::stamper::Stamper;
 use crate::link::{Accepted, Backend, Link, LinkError, LinkSpec, TxQueue};
 
 /// The row of the registry.
-pub(super) const BACKEND: Backend =
-    Backend { name: "null", about: "finish and digest frames, send nothing", transmits: false, open };
+pub(super) const BACKEND: Backend = Backend {
+    name: "null",
+    about: "finish and digest frames, send nothing",
+    transmits: false,
+    argument: None,
+    open,
+};
 
 fn open(spec: &LinkSpec) -> Result<Link, LinkError> {
     let queue = Queue { stamper: Stamper::new(spec), digest: Digest::new() };

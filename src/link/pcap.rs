@@ -14,8 +14,13 @@ use crate::link::stamper::Stamper;
 use crate::link::{Accepted, Backend, Link, LinkError, LinkSpec, TxQueue};
 
 /// The row of the registry.
-pub(super) const BACKEND: Backend =
-    Backend { name: "pcap", about: "write frames to a capture file (pcap:FILE)", transmits: false, open };
+pub(super) const BACKEND: Backend = Backend {
+    name: "pcap",
+    about: "write frames to a capture file (pcap:FILE)",
+    transmits: false,
+    argument: Some("the file"),
+    open,
+};
 
 fn open(spec: &LinkSpec) -> Result<Link, LinkError> {
     let Some(path) = &spec.argument else {

@@ -33,6 +33,7 @@ pub(super) const BACKEND: Backend = Backend {
     name: "xdp_live",
     about: "frames made in the kernel by XDP, on Ethernet",
     transmits: true,
+    argument: None,
     open,
 };
 
