@@ -45,11 +45,21 @@ fn walk(prefix: &str, special: &[&str], ports: &str, shard_counts: &[u32]) {
         let (mut repeated, mut excluded) = (0u64, 0u64);
         for index in 1..=count {
             plan.shard = Shard::new(index, count).expect("exists");
-            shard(&plan, |address, port| {
-                let place =
-                    port_numbers.iter().position(|&number| number == port).expect("a port of the plan");
-                repeated += u64::from(!seen[place].insert(address));
-                excluded += u64::from(!expected.contains(address));
+            shard(&plan, |addresses, ports| {
+                let mut places = [0; LANES];
+                for (place, port) in places.iter_mut().zip(ports) {
+                    *place =
+                        port_numbers.iter().position(|number| number == port).expect("a port of the plan");
+                }
+                // All loads first: the misses of a batch then overlap, and the stores below hit.
+                let lanes = || addresses.iter().zip(places);
+                let touched =
+                    lanes().map(|(&address, place)| seen[place].word(address) ^ expected.word(address));
+                std::hint::black_box(touched.fold(0, |all, word| all ^ word));
+                for (&address, place) in lanes() {
+                    repeated += u64::from(!seen[place].insert(address));
+                    excluded += u64::from(!expected.contains(address));
+                }
             });
         }
         let distinct: u64 = seen.iter().map(Bitmap::count).sum();
@@ -63,8 +73,8 @@ fn walk(prefix: &str, special: &[&str], ports: &str, shard_counts: &[u32]) {
     }
 }
 
-/// Calls `visit` with address and port of every target of the plan's shard, in the order in which they are probed.
-fn shard(plan: &Plan, mut visit: impl FnMut(u32, u16)) {
+/// Calls `visit` with addresses and ports of the targets of the plan's shard, in the order in which they are probed.
+fn shard(plan: &Plan, mut visit: impl FnMut(&[u32], &[u16])) {
     let order = plan.order();
     let cursors = plan.shard.cursors(plan.space.len());
     let mut numbers = [0; LANES];
@@ -77,9 +87,7 @@ fn shard(plan: &Plan, mut visit: impl FnMut(u32, u16)) {
         let mut lanes =
             Lanes { v4: &mut v4, v6: &mut v6, port: &mut port, protocol: &mut protocol, is_v6: &mut is_v6 };
         plan.space.select_batch(&numbers[..count], &mut lanes);
-        for lane in 0..count {
-            visit(v4[lane], port[lane]);
-        }
+        visit(&v4[..count], &port[..count]);
         first += count as u64;
     }
 }
@@ -159,6 +167,11 @@ impl Bitmap {
 
     fn remove(&mut self, address: u32) {
         self.0[(address >> 6) as usize] &= !(1u64 << (address & 63));
+    }
+
+    /// The word that holds a bit.
+    fn word(&self, address: u32) -> u64 {
+        self.0[(address >> 6) as usize]
     }
 
     fn contains(&self, address: u32) -> bool {
