@@ -15,7 +15,7 @@ use swath::gate::Gate;
 use swath::generate::Generator;
 use swath::link::digest::Digest;
 use swath::link::{BACKENDS, Filter, LinkSpec, TxQueue};
-use swath::order::{Order, Walk};
+use swath::order::{Chunk, Order};
 use swath::probe::{Dress, PROBES};
 use swath::sys::simd::Simd;
 use swath::target::{
@@ -62,7 +62,7 @@ fn gate() -> Gate {
 /// A batch in the middle of a walk over everything.
 fn batch(generator: &Generator) -> Batch {
     let mut batch = Batch::empty();
-    let chunk = Walk::new(1 << 20..1 << 21, 1).take(LANES as u64).expect("a chunk");
+    let chunk = Chunk { first: Cursor(1 << 20), count: LANES as u64, pass: 0 };
     generator.fill(chunk, &mut batch);
     batch
 }
@@ -169,14 +169,12 @@ fn whole_loop(criterion: &mut Criterion) {
         let generator = generator(&space);
         let mut batch = Batch::empty();
         let mut queue = null(Gate::open());
-        let fresh = || Walk::new(0..space.len(), 1);
-        let mut walk = fresh();
+        let mut first = 0;
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
-                let chunk = walk.take(LANES as u64).unwrap_or_else(|| {
-                    walk = fresh();
-                    walk.take(LANES as u64).expect("a fresh walk has a chunk")
-                });
+                let chunk = Chunk { first: Cursor(first), count: LANES as u64, pass: 0 };
+                // Every size here is a whole number of batches.
+                first = (first + LANES as u64) % space.len();
                 generator.fill(chunk, &mut batch);
                 queue.submit(&batch).expect("nothing is excluded").lanes
             });

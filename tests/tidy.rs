@@ -87,7 +87,13 @@ const LAW: &[(&str, &[&str])] = &[
             "target", "wire",
         ],
     ),
-    ("command", &["batch", "cli", "event", "host", "order", "plan", "scan", "sink", "text", "writer"]),
+    (
+        "command",
+        &[
+            "batch", "cli", "cookie", "event", "generate", "host", "link", "order", "plan", "scan", "sink",
+            "sys", "target", "text", "writer",
+        ],
+    ),
     ("main", &["cli", "command"]),
     ("lib", &[]),
 ];
