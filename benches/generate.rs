@@ -15,7 +15,7 @@ use swath::gate::Gate;
 use swath::generate::Generator;
 use swath::link::digest::Digest;
 use swath::link::{BACKENDS, Filter, LinkSpec, TxQueue};
-use swath::order::{Order, Take, Walk};
+use swath::order::{Chunk, Order};
 use swath::probe::{Dress, PROBES};
 use swath::sys::simd::Simd;
 use swath::target::{
@@ -62,9 +62,7 @@ fn gate() -> Gate {
 /// A batch in the middle of a walk over everything.
 fn batch(generator: &Generator) -> Batch {
     let mut batch = Batch::empty();
-    let Take::Chunk(chunk) = Walk::new(1 << 20..1 << 21, 1, 0).take(0, LANES as u64) else {
-        panic!("a chunk")
-    };
+    let chunk = Chunk { first: Cursor(1 << 20), count: LANES as u64, pass: 0 };
     generator.fill(chunk, &mut batch);
     batch
 }
@@ -171,16 +169,12 @@ fn whole_loop(criterion: &mut Criterion) {
         let generator = generator(&space);
         let mut batch = Batch::empty();
         let mut queue = null(Gate::open());
-        let fresh = || Walk::new(0..space.len(), 1, 0);
-        let mut walk = fresh();
+        let mut first = 0;
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
-                let chunk = loop {
-                    match walk.take(0, LANES as u64) {
-                        Take::Chunk(chunk) => break chunk,
-                        Take::Wait(_) | Take::End => walk = fresh(),
-                    }
-                };
+                let chunk = Chunk { first: Cursor(first), count: LANES as u64, pass: 0 };
+                // Every size here is a whole number of batches.
+                first = (first + LANES as u64) % space.len();
                 generator.fill(chunk, &mut batch);
                 queue.submit(&batch).expect("nothing is excluded").lanes
             });

@@ -91,7 +91,14 @@ const LAW: &[(&str, &[&str])] = &[
         "command",
         &[
             "batch", "cli", "cookie", "event", "generate", "host", "link", "order", "plan", "scan", "sink",
-            "sys", "text", "writer",
+            "sys", "target", "text", "writer",
+        ],
+    ),
+    (
+        "command",
+        &[
+            "batch", "cli", "cookie", "event", "generate", "host", "link", "order", "plan", "scan", "sink",
+            "sys", "target", "text", "writer",
         ],
     ),
     ("main", &["cli", "command"]),

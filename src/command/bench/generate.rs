@@ -19,10 +19,11 @@ use crate::cookie::CookieKey;
 use crate::generate::Generator;
 use crate::host::Host;
 use crate::link::{Filter, LinkSpec, TxQueue};
-use crate::order::{Take, Walk};
+use crate::order::Chunk;
 use crate::sys::clock;
 use crate::sys::perf::Instructions;
 use crate::sys::simd::Simd;
+use crate::target::Cursor;
 
 /// A plan to be measured.
 struct Case {
@@ -204,16 +205,14 @@ fn round(prepared: &mut Loop, counter: &mut Option<Instructions>, seconds: f64) 
     let before = count();
     let (wall_ns, cpu_ns) = (clock::monotonic_ns(), clock::thread_cpu_ns());
     let (mut batch, mut probes) = (Batch::empty(), 0);
-    let mut walk = Walk::new(0..prepared.targets, 1, 0);
+    let mut first = 0;
     // The clock for each batch, as in a scan.
     while ((clock::monotonic_ns() - wall_ns) as f64) < seconds * 1e9 {
-        let Take::Chunk(chunk) = walk.take(0, LANES as u64) else {
-            walk = Walk::new(0..prepared.targets, 1, 0);
-            continue;
-        };
-        prepared.generator.fill(chunk, &mut batch);
+        let count = (prepared.targets - first).min(LANES as u64);
+        prepared.generator.fill(Chunk { first: Cursor(first), count, pass: 0 }, &mut batch);
         prepared.queue.submit(&batch).map_err(|error| error.to_string())?;
-        probes += chunk.count;
+        probes += count;
+        first = if first + count == prepared.targets { 0 } else { first + count };
     }
     let (wall_ns, cpu_ns) = (clock::monotonic_ns() - wall_ns, clock::thread_cpu_ns() - cpu_ns);
     let instructions = before.zip(count()).map(|(before, after)| after - before);
