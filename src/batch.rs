@@ -443,3 +443,16 @@ pub fn destination(batch: &Batch, lane: usize, family: Family) -> IpAddr {
         Family::V6 => IpAddr::V6(Ipv6Addr::from(batch.destination_v6[lane])),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checksum_of_a_lane_is_the_checksum_of_the_library_for_every_sum_a_frame_can_have() {
+        // Eight 16-bit words at most are added: the constant part, destination, sequence number, ports.
+        for sum in 0..8 << 16 {
+            assert_eq!(complement(sum), u64::from(checksum::finish(sum.into())), "{sum:#x}");
+        }
+    }
+}
