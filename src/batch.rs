@@ -167,7 +167,6 @@ pub struct Source {
 pub struct Template {
     bytes: Vec<u8>,
     family: Family,
-    kind: TemplateKind,
     network_sum: u64,
     transport_sum: u64,
     timestamp: Option<usize>,
@@ -180,13 +179,6 @@ pub enum Family {
     V4,
     /// IPv6.
     V6,
-}
-
-/// Which fields of the transport header change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TemplateKind {
-    /// Ports and sequence number of a TCP header.
-    Tcp,
 }
 
 /// A frame of a batch in memory: so many whole blocks. Bytes behind the frame's own are zero.
@@ -221,7 +213,7 @@ impl Template {
         };
         let transport_sum = checksum::sum(&bytes[transport..]) + pseudo + 6 + length as u64;
         let timestamp = timestamp.map(|offset| transport + offset);
-        Template { bytes, family, kind: TemplateKind::Tcp, network_sum, transport_sum, timestamp }
+        Template { bytes, family, network_sum, transport_sum, timestamp }
     }
 
     /// Length of a finished frame in bytes, without frame check sequence.
@@ -232,11 +224,6 @@ impl Template {
     /// The address family of the frames.
     pub fn family(&self) -> Family {
         self.family
-    }
-
-    /// Which fields change.
-    pub fn kind(&self) -> TemplateKind {
-        self.kind
     }
 
     /// The constant bytes of a frame, changing fields zero.

@@ -66,7 +66,7 @@ impl Dedup {
         seen
     }
 
-    /// How many verdicts were forgotten: a repetition of one would be reported again.
+    /// How many targets were forgotten: a repetition of a verdict about one is reported again.
     pub fn evicted(&self) -> u64 {
         self.evicted
     }

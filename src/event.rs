@@ -225,7 +225,7 @@ pub struct Record {
     pub flags: u8,
 }
 
-const _: () = assert!(size_of::<Record>() == 64, "a record is one cache line: 8+16+16+4+4+5*... fields");
+const _: () = assert!(size_of::<Record>() == 64, "a record is one cache line");
 
 impl Record {
     /// The value of [`Record::window_scale`] when the option was absent (RFC 7323 allows 0..=14).
@@ -396,6 +396,12 @@ pub struct Summary {
     pub kernel_drops: u64,
     /// Other frames sent: ARP requests, for one. Inside the rate law, outside `planned`.
     pub housekeeping: u64,
+    /// Probes the link refused at first and that were sent again; a probe refused twice counts twice.
+    pub requeued: u64,
+    /// How often the transmitter waited because the writer was behind.
+    pub pauses: u64,
+    /// Targets the bounded "seen" table forgot: a repetition of such a verdict was written again.
+    pub forgotten: u64,
     /// What became of the accepted verdicts, per sink.
     pub sinks: Vec<SinkSummary>,
     /// Probes a second over the sending time.

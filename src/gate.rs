@@ -44,8 +44,8 @@ impl Gate {
         Gate::new([], [])
     }
 
-    /// The destination of a finished Ethernet frame, if it may not leave. ARP requests are judged by the address
-    /// asked for only when it is a target: asking for a neighbour's address probes nothing, so they pass.
+    /// The destination of a finished Ethernet frame, if it may not leave. A frame that is no IP packet (an ARP request)
+    /// probes nothing and passes.
     #[inline]
     pub fn blocked(&self, frame: &[u8]) -> Option<IpAddr> {
         let header = frame.get(..ethernet::HEADER)?;

@@ -70,7 +70,7 @@ pub struct RxCounters {
     pub later: Counter,
     /// Of those, targets that answered the first pass too.
     pub both: Counter,
-    /// Verdicts the bounded "seen" table forgot: a later repetition of one would be written again.
+    /// Targets the bounded "seen" table forgot: a later repetition of a verdict about one is written again.
     pub evicted: Counter,
 }
 

@@ -73,6 +73,9 @@ pub(super) fn summary(stats: &Stats, walk: &Walk, sending_ns: u64) -> Summary {
         accepted: stats.rx_total(|rx| &rx.accepted),
         kernel_drops: stats.rx_total(|rx| &rx.kernel_drops),
         housekeeping: stats.tx_total(|tx| &tx.housekeeping),
+        requeued: stats.tx_total(|tx| &tx.requeued),
+        pauses: stats.tx_total(|tx| &tx.pauses),
+        forgotten: stats.rx_total(|rx| &rx.evicted),
         sinks: Vec::new(),
         resume_step: None,
         loss: Loss::from_counts(recaptured, recaptured - stats.rx_total(|rx| &rx.both).min(recaptured)),
@@ -142,6 +145,7 @@ pub fn ledger(ended: &Ended) -> String {
             count(loss.recaptured)
         ));
     }
+    text.push_str(&notes(summary));
     if let Some(step) = summary.resume_step {
         text.push_str(&format!("to go on: the same command with --seed {seed} --resume-index {step}\n"));
     }
@@ -152,6 +156,20 @@ pub fn ledger(ended: &Ended) -> String {
         }
     }
     text
+}
+
+/// What happened on the way that a reader of the results may want to know; nothing about what did not.
+fn notes(summary: &Summary) -> String {
+    let facts = [
+        (summary.requeued, "probes were refused by the interface at first and sent again"),
+        (summary.pauses, "times the transmitter waited for the writer"),
+        (
+            summary.forgotten,
+            "targets were forgotten by the bounded table of what was seen and may stand twice",
+        ),
+    ];
+    let told = facts.iter().filter(|(number, _)| 0 < *number);
+    told.map(|(number, what)| format!("note     {} {what}\n", grouped((*number).into()))).collect()
 }
 
 fn percent(share: f64) -> String {
@@ -199,6 +217,13 @@ mod tests {
         assert!(text.contains("the ledger balances") && !text.contains("to go on"));
         let text = ledger(&ended(Summary { planned: 1, sent: 1, housekeeping: 3, ..Summary::default() }));
         assert!(text.contains("pps and 3 questions to neighbours; found 0 open"));
+        assert!(!text.contains("note "), "what did not happen is not told");
+        let text =
+            ledger(&ended(Summary { planned: 1, sent: 1, requeued: 5, forgotten: 7, ..Summary::default() }));
+        assert!(
+            text.contains("note     5 probes were refused")
+                && text.contains("note     7 targets were forgotten")
+        );
     }
 
     #[test]
