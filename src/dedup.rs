@@ -153,9 +153,9 @@ impl Slots {
 /// The bit of a verdict's class: verdicts of one class repeat each other, verdicts of two are two facts.
 fn class(state: State) -> u8 {
     match state {
-        State::Open => 1,
+        State::Open | State::Up => 1,
         State::Closed | State::Unfiltered => 2,
-        State::Filtered => 4,
+        State::Filtered | State::OpenFiltered => 4,
     }
 }
 

@@ -22,11 +22,16 @@ pub enum State {
     Filtered = 3,
     /// The host answers, which tells nothing about the port (ACK scans).
     Unfiltered = 4,
+    /// The host answered a question that is about no port (ICMP echo, ARP, host discovery).
+    Up = 5,
+    /// Silence where an open port may be silent (UDP, FIN, NULL, XMAS, IP protocol). Written only on request.
+    OpenFiltered = 6,
 }
 
 impl State {
     /// Every state, in the order of its number.
-    pub const ALL: [State; 4] = [State::Open, State::Closed, State::Filtered, State::Unfiltered];
+    pub const ALL: [State; 6] =
+        [State::Open, State::Closed, State::Filtered, State::Unfiltered, State::Up, State::OpenFiltered];
 
     /// The word used on the command line, in text output and in the database view.
     pub const fn name(self) -> &'static str {
@@ -35,6 +40,8 @@ impl State {
             State::Closed => "closed",
             State::Filtered => "filtered",
             State::Unfiltered => "unfiltered",
+            State::Up => "up",
+            State::OpenFiltered => "open|filtered",
         }
     }
 
@@ -84,8 +91,34 @@ impl Reason {
     pub const BEYOND_SCOPE: Reason = Reason(13);
     /// ICMPv6 reject route (1/6).
     pub const REJECT_ROUTE: Reason = Reason(14);
-    /// ICMPv6 parameter problem (4).
+    /// ICMPv6 parameter problem (4); ICMP parameter problem (12).
     pub const PARAM_PROBLEM: Reason = Reason(15);
+    /// A UDP datagram answered a UDP probe.
+    pub const UDP_RESPONSE: Reason = Reason(16);
+    /// ICMP echo reply (0); ICMPv6 (129).
+    pub const ECHO_REPLY: Reason = Reason(17);
+    /// ICMP timestamp reply (14).
+    pub const TIMESTAMP_REPLY: Reason = Reason(18);
+    /// ICMP address mask reply (18).
+    pub const ADDRESSMASK_REPLY: Reason = Reason(19);
+    /// An ARP reply (RFC 826).
+    pub const ARP_RESPONSE: Reason = Reason(20);
+    /// A neighbour advertisement (RFC 4861).
+    pub const ND_RESPONSE: Reason = Reason(21);
+    /// An INIT-ACK chunk answered an SCTP INIT.
+    pub const INIT_ACK: Reason = Reason(22);
+    /// An ABORT chunk answered an SCTP probe.
+    pub const ABORT: Reason = Reason(23);
+    /// A packet of the probed IP protocol answered.
+    pub const PROTO_RESPONSE: Reason = Reason(24);
+    /// Nothing answered.
+    pub const NO_RESPONSE: Reason = Reason(25);
+    /// A bare SYN answered a SYN: a simultaneous open (RFC 9293 section 3.5).
+    pub const SPLIT_HANDSHAKE: Reason = Reason(26);
+    /// The operating system said that a connection was refused.
+    pub const CONN_REFUSED: Reason = Reason(27);
+    /// This host answered itself (connect scans).
+    pub const LOCALHOST_RESPONSE: Reason = Reason(28);
 
     /// Every reason this version writes, with its nmap name.
     pub const ALL: &'static [(Reason, &'static str)] = &[
@@ -104,6 +137,19 @@ impl Reason {
         (Reason::BEYOND_SCOPE, "beyond-scope"),
         (Reason::REJECT_ROUTE, "reject-route"),
         (Reason::PARAM_PROBLEM, "param-problem"),
+        (Reason::UDP_RESPONSE, "udp-response"),
+        (Reason::ECHO_REPLY, "echo-reply"),
+        (Reason::TIMESTAMP_REPLY, "timestamp-reply"),
+        (Reason::ADDRESSMASK_REPLY, "addressmask-reply"),
+        (Reason::ARP_RESPONSE, "arp-response"),
+        (Reason::ND_RESPONSE, "nd-response"),
+        (Reason::INIT_ACK, "init-ack"),
+        (Reason::ABORT, "abort"),
+        (Reason::PROTO_RESPONSE, "proto-response"),
+        (Reason::NO_RESPONSE, "no-response"),
+        (Reason::SPLIT_HANDSHAKE, "split-handshake-syn"),
+        (Reason::CONN_REFUSED, "conn-refused"),
+        (Reason::LOCALHOST_RESPONSE, "localhost-response"),
     ];
 
     /// nmap's reason string; `unknown-response` for a number this version does not know.
@@ -197,11 +243,12 @@ pub struct Record {
     responder: [u8; 16],
     /// Round-trip time in microseconds; 0 when the layout carries no timestamp.
     pub rtt_us: u32,
-    /// FNV-1a hash of the reply's TCP option kinds in order (a stack fingerprint); 0 without options.
+    /// FNV-1a hash of the reply's TCP option kinds in order (a stack fingerprint); 0 without options. For ARP and
+    /// neighbour discovery part of the link-layer address ([`Record::mac`]).
     pub options_hash: u32,
     /// The target's port.
     pub port: u16,
-    /// TCP window as received, not scaled.
+    /// TCP window as received, not scaled. For ARP and neighbour discovery part of [`Record::mac`].
     pub window: u16,
     /// TCP maximum segment size option; 0 when absent.
     pub mss: u16,
@@ -262,6 +309,19 @@ impl Record {
     /// Who sent the reply.
     pub fn responder(&self) -> IpAddr {
         unmapped(self.responder)
+    }
+
+    /// The link-layer address that an ARP or neighbour discovery reply told; `None` for every other record.
+    pub fn mac(&self) -> Option<[u8; 6]> {
+        let told = self.protocol == Protocol::ARP || self.protocol == Protocol::ND;
+        let ([a, b, c, d], [e, f]) = (self.options_hash.to_be_bytes(), self.window.to_be_bytes());
+        told.then_some([a, b, c, d, e, f])
+    }
+
+    /// Notes the link-layer address of an ARP or neighbour discovery reply, in the fields that only TCP uses.
+    pub fn set_mac(&mut self, [a, b, c, d, e, f]: [u8; 6]) {
+        self.options_hash = u32::from_be_bytes([a, b, c, d]);
+        self.window = u16::from_be_bytes([e, f]);
     }
 
     /// The target this record is about.

@@ -78,7 +78,7 @@ fn samples() -> Vec<Record> {
 
 /// Every field as long as it gets.
 fn largest() -> Record {
-    let target = record("255.255.255.255", 65_535, Protocol(255), State::Unfiltered, Reason(255));
+    let target = record("255.255.255.255", 65_535, Protocol(252), State::Unfiltered, Reason(255));
     with(answered_by(target, "ffff:eeee:dddd:cccc:bbbb:aaaa:9999:8888"), |largest| {
         largest.time_ns = u64::MAX;
         largest.rtt_us = u32::MAX;

@@ -139,6 +139,9 @@ impl Line<'_> {
             Protocol::SCTP => self.text("sctp"),
             Protocol::ICMP => self.text("icmp"),
             Protocol::ICMPV6 => self.text("icmp6"),
+            Protocol::ND => self.text("nd"),
+            Protocol::ARP => self.text("arp"),
+            Protocol::IP => self.text("ip"),
             Protocol(number) => {
                 self.text("ip-proto-");
                 self.decimal(u32::from(number));

@@ -293,10 +293,9 @@ fn create_schema(connection: &Connection) -> rusqlite::Result<()> {
 
 /// Fills the tables of words; a newer version adds what it knows.
 fn add_names(connection: &Connection) -> rusqlite::Result<()> {
-    let protocols = [Protocol::ICMP, Protocol::TCP, Protocol::UDP, Protocol::ICMPV6, Protocol::SCTP];
     connection.execute_batch("BEGIN IMMEDIATE")?;
     let mut insert = connection.prepare("INSERT OR IGNORE INTO proto_name VALUES (?1, ?2)")?;
-    for protocol in protocols {
+    for protocol in Protocol::NAMED {
         insert.execute((protocol.0, protocol.to_string()))?;
     }
     let mut insert = connection.prepare("INSERT OR IGNORE INTO state_name VALUES (?1, ?2)")?;

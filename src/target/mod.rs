@@ -42,7 +42,8 @@ pub use top_ports::top_ports;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Cursor(pub u64);
 
-/// An IANA protocol number. Any value is representable.
+/// An IANA protocol number. Any value is representable. Numbers from 253 are reserved by IANA for experiments and
+/// stand here for what is no transport protocol: [`Protocol::ND`], [`Protocol::ARP`], [`Protocol::IP`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Protocol(pub u8);
 
@@ -57,6 +58,24 @@ impl Protocol {
     pub const ICMPV6: Protocol = Protocol(58);
     /// Stream control transmission protocol.
     pub const SCTP: Protocol = Protocol(132);
+    /// Neighbour discovery (RFC 4861); the port number is 0.
+    pub const ND: Protocol = Protocol(253);
+    /// Address resolution (RFC 826); the port number is 0.
+    pub const ARP: Protocol = Protocol(254);
+    /// The IP layer itself: the port number is the IP protocol that is probed (`-sO`).
+    pub const IP: Protocol = Protocol(255);
+
+    /// Every protocol that has a name of its own.
+    pub const NAMED: [Protocol; 8] = [
+        Protocol::ICMP,
+        Protocol::TCP,
+        Protocol::UDP,
+        Protocol::ICMPV6,
+        Protocol::SCTP,
+        Protocol::ND,
+        Protocol::ARP,
+        Protocol::IP,
+    ];
 }
 
 impl fmt::Display for Protocol {
@@ -67,6 +86,9 @@ impl fmt::Display for Protocol {
             Protocol::UDP => formatter.write_str("udp"),
             Protocol::ICMPV6 => formatter.write_str("icmp6"),
             Protocol::SCTP => formatter.write_str("sctp"),
+            Protocol::ND => formatter.write_str("nd"),
+            Protocol::ARP => formatter.write_str("arp"),
+            Protocol::IP => formatter.write_str("ip"),
             Protocol(number) => write!(formatter, "ip-proto-{number}"),
         }
     }
