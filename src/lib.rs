@@ -31,6 +31,7 @@ pub mod neighbour;
 pub mod order;
 pub mod pace;
 pub mod path;
+pub mod world;
 
 pub mod link;
 pub mod probe;

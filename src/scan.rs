@@ -36,7 +36,7 @@ use crate::tx::{Step, Tx, TxParts};
 use crate::wire::{self, arp::Announcement};
 use crate::writer::{Outlet, Writer, WriterEvent};
 
-pub use manifest::ledger;
+pub use manifest::{ledger, summary};
 
 /// How a scan ended.
 pub struct Ended {
