@@ -200,15 +200,15 @@ fn deliver(
     if let Some(copy_ns) = copy_ns {
         send(copy_ns, frame, origin);
     }
-    if flipped.is_none() && cut.is_none() {
+    // What strangers send arrives as they made it: they would send it again if it did not.
+    if (flipped.is_none() && cut.is_none()) || origin != Origin::Answer {
         return send(delay_ns, frame, origin);
     }
     let mut damaged = frame[..cut.unwrap_or(frame.len())].to_vec();
     if let Some(byte) = flipped.and_then(|bit| damaged.get_mut(bit / 8)) {
         *byte ^= 1 << (flipped.unwrap_or(0) % 8);
     }
-    let origin = if origin == Origin::Answer { Origin::Damaged } else { origin };
-    send(delay_ns, &damaged, origin);
+    send(delay_ns, &damaged, Origin::Damaged);
 }
 
 /// What lots are drawn about.
