@@ -85,7 +85,7 @@ impl Lab {
             let index = Host::read().expect("facts").interface("v1").expect("v1").index;
             run(&["ip", "addr", "del", "192.0.2.2/24", "dev", "v1"]);
             let addresses = vec![FAR.parse().expect("address")];
-            let filter = Filter { addresses, port_first: 0, port_last: u16::MAX };
+            let filter = Filter { addresses, port_first: 0, port_last: u16::MAX, any_protocol: false };
             let program = swath::link::filter::program(&filter, Framing::Ethernet);
             Ring::open(index, &program, size).expect("a ring")
         })
@@ -152,6 +152,7 @@ fn open(name: &str, v4: &str, v6: &str, gate: Gate, next_hop: Mac) -> Link {
             addresses: vec![v4.parse().expect("address"), v6.parse().expect("address")],
             port_first: PORTS.0,
             port_last: PORTS.1,
+            any_protocol: false,
         },
     };
     let backend = BACKENDS.iter().find(|backend| backend.name == "af_packet").expect("a row");
@@ -627,8 +628,12 @@ fn netns_a_ring_hands_over_lone_frames_and_counts_what_it_cannot_keep() {
     lab.ip(&lab.far, "addr del 192.0.2.2/24 dev v1");
     let mut near = lab.open_near(Gate::open());
     let index = lab.far(|| Host::read().expect("facts").interface("v1").expect("v1").index);
-    let filter =
-        Filter { addresses: vec![FAR.parse().expect("address")], port_first: 0, port_last: u16::MAX };
+    let filter = Filter {
+        addresses: vec![FAR.parse().expect("address")],
+        port_first: 0,
+        port_last: u16::MAX,
+        any_protocol: false,
+    };
     let filter = swath::link::filter::program(&filter, Framing::Ethernet);
     let sizes = [
         (512, 128, 4),

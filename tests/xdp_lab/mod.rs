@@ -172,6 +172,7 @@ fn spec(name: &str, v4: &str, v6: &str, gate: Gate, next_hop: Mac) -> LinkSpec {
             addresses: vec![v4.parse().expect("address"), v6.parse().expect("address")],
             port_first: PORTS.0,
             port_last: PORTS.1,
+            any_protocol: false,
         },
     }
 }
