@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use rand::TryRng;
 
-use crate::batch::Template;
+use crate::batch::Assigned;
 use crate::cookie::CookieKey;
 use crate::dedup::{self, Dedup};
 use crate::event::{Manifest, Record, Status, Summary};
@@ -25,7 +25,7 @@ use crate::neighbour::Neighbours;
 use crate::order::Walk;
 use crate::pace::{Governor, Pace, Rate};
 use crate::plan::{Plan, Setup};
-use crate::probe::Judge;
+use crate::probe::{self, Judge};
 use crate::queue::Queue;
 use crate::rx::{Rx, RxParts};
 use crate::sink::SinkError;
@@ -71,7 +71,7 @@ pub enum ScanError {
     )]
     Gateway {
         /// The router.
-        address: std::net::Ipv4Addr,
+        address: std::net::IpAddr,
         /// The interface it was asked on.
         interface: String,
     },
@@ -103,7 +103,7 @@ pub fn run(
     argv: Vec<String>,
 ) -> Result<Ended, ScanError> {
     let key = cookie_key(plan, setup)?;
-    let templates = templates(plan, setup);
+    let templates = probe::templates(&plan.probes, &setup.sources, &plan.dress);
     let mut link = open_link(plan, setup, &templates)?;
     let outlets = outlets()?;
     let stats = Arc::new(Stats::new(link.tx.len(), link.rx.len(), outlets.len()));
@@ -140,7 +140,7 @@ struct Job<'a> {
     plan: &'a Plan,
     setup: &'a Setup,
     key: CookieKey,
-    templates: Vec<(Protocol, Template)>,
+    templates: Vec<Assigned>,
     walk: Arc<Walk>,
     pace: Arc<Pace>,
     records: Queue<Record>,
@@ -209,22 +209,18 @@ fn cookie_key(plan: &Plan, setup: &Setup) -> Result<CookieKey, ScanError> {
     Ok(CookieKey::new(bytes))
 }
 
-fn templates(plan: &Plan, setup: &Setup) -> Vec<(Protocol, Template)> {
-    let pairs = plan.probes.iter().flat_map(|probe| setup.sources.iter().map(move |source| (probe, source)));
-    pairs.map(|(probe, source)| (probe.protocol(), probe.template(source, &plan.dress))).collect()
-}
-
-fn open_link(plan: &Plan, setup: &Setup, templates: &[(Protocol, Template)]) -> Result<Link, LinkError> {
+fn open_link(plan: &Plan, setup: &Setup, templates: &[Assigned]) -> Result<Link, LinkError> {
     (setup.backend.open)(&LinkSpec {
         argument: setup.argument.clone(),
         interface: setup.interface.clone(),
-        templates: templates.iter().map(|(_, template)| template.clone()).collect(),
+        templates: templates.iter().map(|assigned| assigned.template.clone()).collect(),
         hops: setup.hops.clone(),
         gate: Arc::new(plan.gate()),
         filter: Filter {
             addresses: setup.sources.iter().map(|source| source.address).collect(),
             port_first: setup.ports.first(),
             port_last: setup.ports.last(),
+            any_protocol: templates.iter().any(|assigned| assigned.protocol.wire() == Protocol::IP),
         },
         queues: setup.queues,
     })
@@ -288,7 +284,6 @@ fn transmitter(
         neighbours.seed(address, mac);
     }
     let secrets = (job.key, setup.ports);
-    let source = setup.sources[0];
     Tx::new(TxParts {
         queue,
         generator: Generator::new(plan.order(), Arc::clone(&plan.space), secrets, &job.templates),
@@ -298,7 +293,7 @@ fn transmitter(
         neighbours,
         answers,
         records: job.records.clone(),
-        source,
+        sources: setup.sources.clone(),
         stop: Arc::clone(&control.stop_tx),
         stats: (Arc::clone(&job.stats), index),
         epoch_offset_ns: clock::realtime_ns() - job.now_ns(),

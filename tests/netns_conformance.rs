@@ -36,7 +36,7 @@ fn mixed(first: u32, length: usize) -> Batch {
     batch.time_us = first.wrapping_mul(0x9e37_79b9);
     for lane in 0..length {
         let number = first + u32::try_from(lane).expect("a lane");
-        batch.template[lane] = (number % 5) as u8;
+        batch.template[lane] = (number % 5) as u16;
         batch.destination_v4[lane] = 0xc612_0000 | number & 0x1_ffff;
         batch.destination_v6[lane] = 0x2001_0db8_0001u128 << 80 | u128::from(number);
         batch.source_port[lane] = PORTS.0 + (number % 251) as u16;

@@ -35,7 +35,7 @@ fn small_ring(lab: &Lab, size: RingSize) -> Ring {
         let index = Host::read().expect("facts").interface("v1").expect("v1").index;
         run(&["ip", "addr", "del", "192.0.2.2/24", "dev", "v1"]);
         let addresses = vec![FAR.parse().expect("address")];
-        let filter = Filter { addresses, port_first: 0, port_last: u16::MAX };
+        let filter = Filter { addresses, port_first: 0, port_last: u16::MAX, any_protocol: false };
         let program = swath::link::filter::program(&filter, Framing::Ethernet);
         Ring::open(index, &program, size).expect("a ring")
     })
@@ -384,8 +384,12 @@ fn netns_a_ring_hands_over_lone_frames_and_counts_what_it_cannot_keep() {
     lab.ip(&lab.far, "addr del 192.0.2.2/24 dev v1");
     let mut near = open_near(&lab, Gate::open());
     let index = lab.far(|| Host::read().expect("facts").interface("v1").expect("v1").index);
-    let filter =
-        Filter { addresses: vec![FAR.parse().expect("address")], port_first: 0, port_last: u16::MAX };
+    let filter = Filter {
+        addresses: vec![FAR.parse().expect("address")],
+        port_first: 0,
+        port_last: u16::MAX,
+        any_protocol: false,
+    };
     let filter = swath::link::filter::program(&filter, Framing::Ethernet);
     let sizes = [
         (512, 128, 4),

@@ -90,15 +90,15 @@ const LAW: &[(&str, &[&str])] = &[
     (
         "command",
         &[
-            "batch", "cli", "cookie", "event", "generate", "host", "link", "order", "plan", "scan", "sink",
-            "sys", "target", "text", "writer",
+            "batch", "cli", "cookie", "event", "generate", "host", "link", "order", "plan", "probe", "scan",
+            "sink", "sys", "target", "text", "writer",
         ],
     ),
     (
         "command",
         &[
-            "batch", "cli", "cookie", "event", "generate", "host", "link", "order", "plan", "scan", "sink",
-            "sys", "target", "text", "writer",
+            "batch", "cli", "cookie", "event", "generate", "host", "link", "order", "plan", "probe", "scan",
+            "sink", "sys", "target", "text", "writer",
         ],
     ),
     ("main", &["cli", "command"]),

@@ -82,7 +82,7 @@ fn describe(plan: &Plan, args: &Args) -> String {
 
 /// Length of the longest frame of the plan.
 fn frame_length(plan: &Plan) -> usize {
-    let source = crate::batch::Source { address: [192, 0, 2, 1].into(), mac: Default::default() };
-    let lengths = plan.probes.iter().map(|probe| probe.template(&source, &plan.dress).frame_length());
+    let templates = plan.example_templates();
+    let lengths = templates.iter().map(|assigned| assigned.template.frame_length());
     lengths.max().unwrap_or(0)
 }

@@ -250,6 +250,8 @@ pub struct Filter {
     pub port_first: u16,
     /// Last source port of the probes.
     pub port_last: u16,
+    /// Whether packets of protocols that have no ports can be replies, too (IP protocol scans).
+    pub any_protocol: bool,
 }
 
 /// Why a link cannot work. Names the operation, the object and the way out.

@@ -33,7 +33,7 @@ pub(crate) fn spec() -> LinkSpec {
         templates: Arc::from([syn_v4(), syn_v6()]),
         hops: NextHops::new(1),
         gate: Arc::new(Gate::open()),
-        filter: Filter { addresses: Vec::new(), port_first: 40_000, port_last: 40_255 },
+        filter: Filter { addresses: Vec::new(), port_first: 40_000, port_last: 40_255, any_protocol: false },
         queues: Queues::ONE,
     }
 }

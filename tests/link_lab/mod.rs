@@ -187,6 +187,7 @@ pub fn spec(name: &str, v4: &str, v6: &str, gate: Gate, next_hop: Mac) -> LinkSp
             addresses: vec![v4.parse().expect("address"), v6.parse().expect("address")],
             port_first: PORTS.0,
             port_last: PORTS.1,
+            any_protocol: false,
         },
         queues: Queues::ONE,
     }

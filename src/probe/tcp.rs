@@ -2,14 +2,14 @@
 
 use std::net::IpAddr;
 
-use super::{Dress, Expected, Judge, Judgement, Probe, Sample};
-use crate::batch::{Source, Template, low_32};
-use crate::event::{Invalid, Reason, Record, State};
+use super::fault::{self, Question, Verified};
+use super::{Dress, Expected, Judge, Judgement, Probe, Sample, frame, round_trip_us, sample};
+use crate::batch::{Assigned, Source, Template};
+use crate::event::{Invalid, Proof, Reason, Record, State};
 use crate::target::{Port, Protocol, Target};
-use crate::wire::ethernet::{self, Mac};
-use crate::wire::icmp::{self, Quoted};
+use crate::wire::icmp::Quoted;
 use crate::wire::tcp::{self, flag};
-use crate::wire::{Malformed, Segment, Transport, checksum, ipv4, ipv6};
+use crate::wire::{Segment, Transport};
 
 /// The registry row.
 pub(super) struct TcpSyn;
@@ -58,36 +58,16 @@ impl Probe for TcpSyn {
         "half-open TCP: SYN, no connection is made (default)"
     }
 
-    fn protocol(&self) -> Protocol {
-        Protocol::TCP
+    fn protocols(&self) -> &[Protocol] {
+        &[Protocol::TCP]
     }
 
-    fn template(&self, source: &Source, dress: &Dress) -> Template {
+    fn templates(&self, source: &Source, dress: &Dress) -> Vec<Assigned> {
         let (options, timestamp) = dress.layout.options();
         let segment = tcp::header(flag::SYN, WINDOW, options);
-        let length = u16::try_from(segment.len()).expect("a TCP header has at most 60 bytes");
-        let mut frame = Vec::with_capacity(128);
-        match source.address {
-            IpAddr::V4(address) => {
-                frame.extend(ethernet::header(Mac::default(), source.mac, ethernet::IPV4));
-                let mut header = ipv4::header(&ipv4::Fields {
-                    source: address,
-                    destination: [0; 4].into(),
-                    protocol: Protocol::TCP.0,
-                    ttl: dress.ttl,
-                    identification: 0,
-                    payload_length: length,
-                });
-                header[10..12].fill(0);
-                frame.extend(header);
-            }
-            IpAddr::V6(address) => {
-                frame.extend(ethernet::header(Mac::default(), source.mac, ethernet::IPV6));
-                frame.extend(ipv6::header(address, [0; 16].into(), Protocol::TCP.0, dress.ttl, length));
-            }
-        }
-        frame.extend(segment);
-        Template::tcp(frame, timestamp.map(|offset| tcp::HEADER + offset))
+        let frame = frame::packet(source, dress, Protocol::TCP.0, &segment);
+        let template = Template::tcp(frame, timestamp.map(|offset| tcp::HEADER + offset));
+        vec![Assigned { protocol: Protocol::TCP, ports: None, template }]
     }
 
     #[inline]
@@ -97,16 +77,12 @@ impl Probe for TcpSyn {
         }
         match &segment.transport {
             Transport::Tcp(header) => answer(time_ns, segment, header, judge),
-            Transport::Icmp(message) => match icmp_verdict(message) {
-                Some(verdict) => icmp_answer(time_ns, segment, message.quoted_v4(), (verdict, judge)),
-                None => Judgement::NotOurs,
-            },
-            Transport::Icmpv6(message) => match icmpv6_verdict(message) {
-                Some(verdict) => icmp_answer(time_ns, segment, message.quoted_v6(), (verdict, judge)),
-                None => Judgement::NotOurs,
-            },
-            Transport::Other(_) => Judgement::NotOurs,
+            _ => fault::judge((time_ns, segment), judge, Question::Port, |quoted| verify(quoted, judge)),
         }
+    }
+
+    fn silence(&self) -> State {
+        State::Filtered
     }
 
     fn samples(&self, target: &Target, judge: &Judge) -> Vec<Sample> {
@@ -157,72 +133,24 @@ fn answer(time_ns: u64, segment: &Segment<'_>, header: &tcp::Header<'_>, judge: 
     Judgement::Reply(record)
 }
 
-/// Judges an ICMP error by everything it quotes.
-fn icmp_answer(
-    time_ns: u64,
-    segment: &Segment<'_>,
-    quoted: Result<Quoted<'_>, Malformed>,
-    (reason, judge): (Reason, &Judge),
-) -> Judgement {
-    let Ok(quoted) = quoted else { return Judgement::Invalid(Invalid::UnmatchedIcmp) };
+/// Whether a quoted packet is a probe of ours.
+fn verify(quoted: &Quoted<'_>, judge: &Judge) -> Verified {
+    if quoted.protocol != Protocol::TCP.0 {
+        return Verified::NotOurs;
+    }
     let Some((source_port, destination_port, sequence)) = quoted.transport_head() else {
-        return Judgement::Invalid(Invalid::UnmatchedIcmp);
+        return Verified::Wrong;
     };
     // An error about a connection of this host's own is none of ours.
-    if quoted.protocol != Protocol::TCP.0 || !judge.is_source_port(source_port) {
-        return Judgement::NotOurs;
+    if !judge.is_source_port(source_port) {
+        return Verified::NotOurs;
     }
     let target = tcp_target(quoted.destination, destination_port);
-    let verified = judge
-        .verify(&target, source_port)
-        .filter(|(cookie, _)| cookie.sequence() == sequence && judge.is_ours(quoted.source));
-    let Some((_, pass)) = verified else { return Judgement::Invalid(Invalid::UnmatchedIcmp) };
-    let mut record = Record::new(target, segment.source, State::Filtered, reason);
-    record.time_ns = time_ns;
-    record.proof = judge.proof(32);
-    record.ttl = segment.ttl;
-    record.ip_id = segment.identification;
-    record.pass = pass;
-    Judgement::Reply(record)
-}
-
-/// The round-trip time that an echoed timestamp tells; 0 when it is not ours or older than a minute.
-fn round_trip_us(time_ns: u64, echoed: u32) -> u32 {
-    let now = low_32(time_ns / 1000);
-    let elapsed = now.wrapping_sub(echoed);
-    if echoed != 0 && elapsed < 60_000_000 { elapsed.max(1) } else { 0 }
-}
-
-/// What an ICMP error means for a TCP port; `None` for messages that say nothing about it. Every such error means
-/// filtered, a port-unreachable included (`reference: nmap`, table 1.2).
-fn icmp_verdict(message: &icmp::Message<'_>) -> Option<Reason> {
-    match (message.kind, message.code) {
-        (icmp::UNREACHABLE, 0) => Some(Reason::NET_UNREACH),
-        (icmp::UNREACHABLE, 1) => Some(Reason::HOST_UNREACH),
-        (icmp::UNREACHABLE, 2) => Some(Reason::PROTO_UNREACH),
-        (icmp::UNREACHABLE, 3) => Some(Reason::PORT_UNREACH),
-        (icmp::UNREACHABLE, 9) => Some(Reason::NET_PROHIBITED),
-        (icmp::UNREACHABLE, 10) => Some(Reason::HOST_PROHIBITED),
-        (icmp::UNREACHABLE, 13) => Some(Reason::ADMIN_PROHIBITED),
-        // 3/4 (fragmentation needed) and 3/5 (source route failed) say nothing about the port.
-        (icmp::UNREACHABLE, 6 | 7 | 8 | 11 | 12 | 14 | 15) => Some(Reason::DEST_UNREACH),
-        (icmp::TIME_EXCEEDED, _) => Some(Reason::TIME_EXCEEDED),
-        _ => None,
-    }
-}
-
-/// As [`icmp_verdict`], for ICMPv6 (RFC 4443 sections 3.1 to 3.4).
-fn icmpv6_verdict(message: &icmp::Message<'_>) -> Option<Reason> {
-    match (message.kind, message.code) {
-        (icmp::V6_UNREACHABLE, 0) => Some(Reason::NO_ROUTE),
-        (icmp::V6_UNREACHABLE, 1 | 5) => Some(Reason::ADMIN_PROHIBITED),
-        (icmp::V6_UNREACHABLE, 2) => Some(Reason::BEYOND_SCOPE),
-        (icmp::V6_UNREACHABLE, 3) => Some(Reason::HOST_UNREACH),
-        (icmp::V6_UNREACHABLE, 4) => Some(Reason::PORT_UNREACH),
-        (icmp::V6_UNREACHABLE, 6) => Some(Reason::REJECT_ROUTE),
-        (icmp::V6_TIME_EXCEEDED, _) => Some(Reason::TIME_EXCEEDED),
-        (icmp::V6_PARAMETER_PROBLEM, 1) => Some(Reason::PARAM_PROBLEM),
-        _ => None,
+    match judge.verify(&target, source_port) {
+        Some((cookie, pass)) if cookie.sequence() == sequence => {
+            Verified::Right { target, cookie, pass, bits: 32 }
+        }
+        _ => Verified::Wrong,
     }
 }
 
@@ -241,11 +169,12 @@ mod samples {
     pub(super) fn all(target: &Target, judge: &Judge) -> Vec<Sample> {
         let sequence = judge.cookie(target).sequence();
         let next = sequence.wrapping_add(1);
-        let open = Expected::Reply(State::Open, Reason::SYN_ACK);
-        let closed = Expected::Reply(State::Closed, Reason::RESET);
+        let open = Expected::Reply(State::Open, Reason::SYN_ACK, Proof::Strong);
+        let closed = Expected::Reply(State::Closed, Reason::RESET, Proof::Strong);
         let bad = |invalid| Expected::Invalid(invalid);
         let tcp = |name, flags, acknowledged, expected| Sample {
             name,
+            target: *target,
             frame: reply(target, judge, flags, acknowledged),
             expected,
         };
@@ -261,38 +190,30 @@ mod samples {
             tcp("bare SYN", flag::SYN, 0, bad(Invalid::UnexpectedFlags)),
             tcp("bare ACK", flag::ACK, next, bad(Invalid::UnexpectedFlags)),
         ];
-        let filtered = [
-            ("network unreachable", 3, 0, Reason::NET_UNREACH),
-            ("host unreachable", 3, 1, Reason::HOST_UNREACH),
-            ("protocol unreachable", 3, 2, Reason::PROTO_UNREACH),
-            ("port unreachable", 3, 3, Reason::PORT_UNREACH),
-            ("network prohibited", 3, 9, Reason::NET_PROHIBITED),
-            ("host prohibited", 3, 10, Reason::HOST_PROHIBITED),
-            ("communication prohibited", 3, 13, Reason::ADMIN_PROHIBITED),
-            ("precedence cut-off", 3, 15, Reason::DEST_UNREACH),
-            ("time exceeded", 11, 0, Reason::TIME_EXCEEDED),
-        ];
-        for (name, kind, code, reason) in filtered {
-            let expected = Expected::Reply(State::Filtered, reason);
-            samples.push(Sample { name, frame: error(target, judge, (kind, code), sequence, 8), expected });
-        }
-        let unmatched = bad(Invalid::UnmatchedIcmp);
-        for (name, kind, code, sent, quoted, expected) in [
-            (
-                "quote of the whole header",
-                3,
-                1,
-                sequence,
-                20,
-                Expected::Reply(State::Filtered, Reason::HOST_UNREACH),
-            ),
-            ("quote with another sequence number", 3, 1, sequence ^ 1, 8, unmatched),
-            ("quote that is too short", 3, 1, sequence, 7, unmatched),
-            ("fragmentation needed", 3, 4, sequence, 8, Expected::NotOurs),
-            ("source quench", 4, 0, sequence, 8, Expected::NotOurs),
+        let Some(probe) = sample::probe_frame(&TcpSyn, target, judge, 0) else { return samples };
+        let Some(us) = judge.source(target.address).filter(std::net::IpAddr::is_ipv4) else { return samples };
+        let error = |name, message, quoted, expected| Sample {
+            name,
+            target: *target,
+            frame: sample::error(sample::router(us), us, message, &probe, quoted),
+            expected,
+        };
+        for (name, message, reason) in [
+            ("network unreachable", [3, 0], Reason::NET_UNREACH),
+            ("host unreachable", [3, 1], Reason::HOST_UNREACH),
+            ("protocol unreachable", [3, 2], Reason::PROTO_UNREACH),
+            ("port unreachable", [3, 3], Reason::PORT_UNREACH),
+            ("network prohibited", [3, 9], Reason::NET_PROHIBITED),
+            ("host prohibited", [3, 10], Reason::HOST_PROHIBITED),
+            ("communication prohibited", [3, 13], Reason::ADMIN_PROHIBITED),
+            ("precedence cut-off", [3, 15], Reason::DEST_UNREACH),
+            ("time exceeded", [11, 0], Reason::TIME_EXCEEDED),
         ] {
-            samples.push(Sample { name, frame: error(target, judge, (kind, code), sent, quoted), expected });
+            samples.push(error(name, message, 8, Expected::Reply(State::Filtered, reason, Proof::Strong)));
         }
+        samples.push(error("quote that is too short", [3, 1], 7, bad(Invalid::UnmatchedIcmp)));
+        samples.push(error("fragmentation needed", [3, 4], 8, Expected::NotOurs));
+        samples.push(error("source quench", [4, 0], 8, Expected::NotOurs));
         samples
     }
 
@@ -301,36 +222,8 @@ mod samples {
         segment[0..2].copy_from_slice(&target.port.number.to_be_bytes());
         segment[2..4].copy_from_slice(&judge.source_port(target, 1).to_be_bytes());
         segment[8..12].copy_from_slice(&acknowledged.to_be_bytes());
-        packet(target.address, judge.sources[0], Protocol::TCP, &segment)
-    }
-
-    fn error(target: &Target, judge: &Judge, message: (u8, u8), sequence: u32, quoted: usize) -> Vec<u8> {
-        let mut segment = tcp::header(flag::SYN, WINDOW, &[]);
-        segment[0..2].copy_from_slice(&judge.source_port(target, 0).to_be_bytes());
-        segment[2..4].copy_from_slice(&target.port.number.to_be_bytes());
-        segment[4..8].copy_from_slice(&sequence.to_be_bytes());
-        let original = packet(judge.sources[0], target.address, Protocol::TCP, &segment);
-        let mut body = vec![message.0, message.1, 0, 0, 0, 0, 0, 0];
-        body.extend_from_slice(&original[ethernet::HEADER..ethernet::HEADER + ipv4::HEADER + quoted]);
-        let sum = checksum::finish(checksum::sum(&body));
-        body[2..4].copy_from_slice(&sum.to_be_bytes());
-        packet([192, 0, 2, 254].into(), judge.sources[0], Protocol::ICMP, &body)
-    }
-
-    /// An Ethernet frame between two IPv4 addresses; IPv6 samples need no more than their own constructor later.
-    fn packet(source: IpAddr, destination: IpAddr, protocol: Protocol, payload: &[u8]) -> Vec<u8> {
-        let (IpAddr::V4(source), IpAddr::V4(destination)) = (source, destination) else { return Vec::new() };
-        let mut frame = ethernet::header(Mac([2; 6]), Mac([4; 6]), ethernet::IPV4).to_vec();
-        frame.extend(ipv4::header(&ipv4::Fields {
-            source,
-            destination,
-            protocol: protocol.0,
-            ttl: 57,
-            identification: 0x1234,
-            payload_length: u16::try_from(payload.len()).expect("samples are short"),
-        }));
-        frame.extend_from_slice(payload);
-        frame
+        let us = judge.source(target.address).expect("a source of the family");
+        sample::packet(target.address, us, Protocol::TCP.0, &segment)
     }
 }
 
@@ -340,6 +233,7 @@ mod tests {
     use crate::batch::Batch;
     use crate::cookie::{CookieKey, SourcePorts};
     use crate::target::Cursor;
+    use crate::wire::ethernet::Mac;
 
     /// Every layout, both families, at odd and extreme values: the stamped frame has the checksums that an
     /// independent reader computes.
@@ -347,9 +241,12 @@ mod tests {
     fn stamped_frames_carry_the_checksums_of_an_independent_reader() {
         for (layout, name) in Layout::ALL {
             for address in ["192.0.2.1", "2001:db8::1"] {
-                let source =
-                    Source { address: address.parse().expect("address"), mac: Mac([2, 0, 0, 0, 0, 1]) };
-                let template = TcpSyn.template(&source, &Dress { layout, ttl: 64 });
+                let source = Source {
+                    address: address.parse().expect("address"),
+                    mac: Mac([2, 0, 0, 0, 0, 1]),
+                    vlan: None,
+                };
+                let template = template(&source, layout);
                 let mut batch = Batch::empty();
                 batch.resize(64);
                 for lane in 0..64 {
@@ -371,6 +268,10 @@ mod tests {
                 }
             }
         }
+    }
+
+    fn template(source: &Source, layout: Layout) -> Template {
+        TcpSyn.templates(source, &Dress { layout, ttl: 64 }).swap_remove(0).template
     }
 
     fn check(frame: &[u8], name: &str) {
@@ -395,9 +296,8 @@ mod tests {
 
     #[test]
     fn layouts_have_the_sizes_that_the_documentation_states() {
-        let source = Source { address: [192, 0, 2, 1].into(), mac: Mac([2; 6]) };
-        let sizes = Layout::ALL
-            .map(|(layout, _)| TcpSyn.template(&source, &Dress { layout, ttl: 64 }).frame_length());
+        let source = Source { address: [192, 0, 2, 1].into(), mac: Mac([2; 6]), vlan: None };
+        let sizes = Layout::ALL.map(|(layout, _)| template(&source, layout).frame_length());
         assert_eq!(sizes, [58, 66, 74, 54]);
     }
 
