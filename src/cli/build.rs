@@ -286,6 +286,8 @@ fn off_wire(
         hops,
         gateways: Vec::new(),
         neighbours: Vec::new(),
+        queues: args.links.queues(),
+        pin: args.links.pin,
         rate: args.rate,
         pass_gap: args.pass_gap,
         wait: args.wait,
@@ -318,6 +320,8 @@ fn on_wire(
     let source = source_address(args, host, interface, &addresses)?;
     let routes = routes(args, host, interface, &addresses)?;
     let on_link = routes.on_link.min(u64::from(u16::MAX) - routes.gateways.len() as u64);
+    // Each transmit thread has slots of its own for all of them, as far as the table goes.
+    let on_link = on_link.saturating_mul(args.links.tx_threads as u64);
     let capacity = u16::try_from(on_link + routes.gateways.len() as u64).unwrap_or(u16::MAX);
     let mac = Mac(interface.mac);
     let known = host.neighbours.iter().filter(|known| known.usable && known.interface == interface.index);
@@ -333,6 +337,8 @@ fn on_wire(
         hops: NextHops::new(capacity.max(1)),
         gateways: routes.gateways,
         neighbours: neighbours.collect(),
+        queues: args.links.queues(),
+        pin: args.links.pin,
         rate: args.rate,
         pass_gap: args.pass_gap,
         wait: args.wait,

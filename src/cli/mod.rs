@@ -5,12 +5,14 @@
 mod args;
 mod bench;
 pub mod build;
+mod links;
 mod spelling;
 
 use std::ffi::OsString;
 
 pub use args::{Args, Show};
 pub use bench::{BenchArgs, Length, Subject};
+pub use links::LinkArgs;
 
 /// What the user asked for.
 #[derive(Debug)]
