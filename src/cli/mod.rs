@@ -5,7 +5,10 @@
 mod args;
 mod bench;
 pub mod build;
+mod choose;
 mod links;
+mod probes;
+mod reach;
 mod spelling;
 
 use std::ffi::OsString;
@@ -13,6 +16,7 @@ use std::ffi::OsString;
 pub use args::{Args, Show};
 pub use bench::{BenchArgs, Length, Subject};
 pub use links::LinkArgs;
+pub use probes::ProbeArgs;
 
 /// What the user asked for.
 #[derive(Debug)]
