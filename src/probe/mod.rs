@@ -12,6 +12,7 @@
 
 pub mod fault;
 pub mod frame;
+pub mod payload;
 pub mod sample;
 mod tcp;
 
