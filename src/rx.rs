@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::dedup::Dedup;
-use crate::event::{Invalid, Record, State};
+use crate::event::{Invalid, Proof, Record, State};
 use crate::link::{LinkError, RxQueue};
 use crate::probe::{Judge, Judgement, Probe};
 use crate::queue::Queue;
@@ -202,7 +202,12 @@ fn settle(
     accepted: &mut Vec<Record>,
 ) {
     let Some(number) = space.rank(&record.target()) else {
-        counters.invalid[Invalid::OutOfPlan as usize].add(1);
+        // What proves little may be anybody's packet; what proves much and is not in the plan is an alarm.
+        if record.proof == Proof::Weak {
+            counters.not_ours.add(1);
+        } else {
+            counters.invalid[Invalid::OutOfPlan as usize].add(1);
+        }
         return;
     };
     let seen = dedup.insert(number, record.state, record.pass);

@@ -206,6 +206,9 @@ impl Template {
                 frame[..6].copy_from_slice(&mac.0);
                 let octets = batch.destination_v6[lane].to_be_bytes();
                 frame[self.network + 24..self.network + 40].copy_from_slice(&octets);
+                // The flow label (RFC 6437) is to IPv6 what the identification is to IPv4: errors quote it.
+                let flow = batch.identification[lane].to_be_bytes();
+                frame[self.network + 2..self.network + 4].copy_from_slice(&flow);
                 checksum::sum(&octets)
             }
             Aim::Arp => {

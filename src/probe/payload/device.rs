@@ -170,15 +170,14 @@ fn ws_discovery(answer: &[u8], secrets: &Secrets) -> Finding {
     if answer.first().is_some_and(|first| *first != b'<') {
         return Finding::Foreign;
     }
-    let end = find(answer, b"Envelope>").or_else(|| find(answer, b"envelope>"));
-    match (end, find(answer, b"RelatesTo")) {
-        (None, _) => Finding::Truncated,
-        (Some(_), None) => Finding::Foreign,
-        (Some(_), Some(at)) => match find(&answer[at..], b"uuid:") {
-            Some(start) => echoed(answer, at + start + 5, Carry::Text, secrets),
-            None => Finding::OtherCookie,
-        },
+    // Whole when its last tag closes the envelope, under whatever prefix.
+    let text = answer.trim_ascii_end();
+    let last = text.iter().rposition(|byte| *byte == b'<').map_or(&[][..], |at| &text[at..]);
+    if !last.starts_with(b"</") || !last.to_ascii_lowercase().ends_with(b"envelope>") {
+        return Finding::Truncated;
     }
+    let uuid = find(answer, b"RelatesTo").and_then(|at| Some(at + find(&answer[at..], b"uuid:")? + 5));
+    uuid.map_or(Finding::Foreign, |at| echoed(answer, at, Carry::Text, secrets))
 }
 
 /// An answer to a confirmed request: a value, an error, a rejection or an abort (clause 20.1), behind a network header
