@@ -18,6 +18,7 @@ const LAW: &[(&str, &[&str])] = &[
     ("stats", &["event"]),
     // L1
     ("batch", &["target", "wire"]),
+    ("checkpoint", &["sys"]),
     ("gate", &["wire"]),
     ("host", &["sys"]),
     ("order", &["target", "batch"]),
@@ -36,6 +37,7 @@ const LAW: &[(&str, &[&str])] = &[
         "tx",
         &[
             "batch",
+            "checkpoint",
             "event",
             "generate",
             "link",
@@ -57,6 +59,7 @@ const LAW: &[(&str, &[&str])] = &[
         "scan",
         &[
             "batch",
+            "checkpoint",
             "cookie",
             "dedup",
             "event",
@@ -83,22 +86,63 @@ const LAW: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "batch", "cookie", "dedup", "event", "host", "link", "order", "pace", "path", "plan", "probe",
-            "sink", "target", "wire",
+            "batch",
+            "checkpoint",
+            "cookie",
+            "dedup",
+            "event",
+            "host",
+            "link",
+            "order",
+            "pace",
+            "path",
+            "plan",
+            "probe",
+            "sink",
+            "target",
+            "wire",
         ],
     ),
     (
         "command",
         &[
-            "batch", "cli", "cookie", "event", "generate", "host", "link", "order", "plan", "scan", "sink",
-            "sys", "target", "text", "writer",
+            "batch",
+            "checkpoint",
+            "cli",
+            "cookie",
+            "event",
+            "generate",
+            "host",
+            "link",
+            "order",
+            "plan",
+            "scan",
+            "sink",
+            "sys",
+            "target",
+            "text",
+            "writer",
         ],
     ),
     (
         "command",
         &[
-            "batch", "cli", "cookie", "event", "generate", "host", "link", "order", "plan", "scan", "sink",
-            "sys", "target", "text", "writer",
+            "batch",
+            "checkpoint",
+            "cli",
+            "cookie",
+            "event",
+            "generate",
+            "host",
+            "link",
+            "order",
+            "plan",
+            "scan",
+            "sink",
+            "sys",
+            "target",
+            "text",
+            "writer",
         ],
     ),
     ("main", &["cli", "command"]),
@@ -106,7 +150,7 @@ const LAW: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that may read a clock, the environment, a file or a socket, of the layers below the loops.
-const MAY_TOUCH_THE_WORLD: &[&str] = &["sys", "link", "host", "sink"];
+const MAY_TOUCH_THE_WORLD: &[&str] = &["sys", "checkpoint", "link", "host", "sink"];
 
 #[test]
 fn imports_point_down_the_layers() {

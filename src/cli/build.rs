@@ -39,6 +39,14 @@ pub enum BuildError {
 /// [`BuildError::Usage`] for any target, port, exclude or file that cannot be read, and for a plan that is empty or
 /// too large.
 pub fn plan(args: &Args) -> Result<Plan, BuildError> {
+    plan_without(args, &excluded(args)?)
+}
+
+/// The same with these excludes instead of those the arguments name: a scan that goes on has the plan it began with.
+///
+/// # Errors
+/// As [`plan`].
+pub fn plan_without(args: &Args, user: &AddressSet) -> Result<Plan, BuildError> {
     if args.resume_index != 0 && args.seed.is_none() {
         return usage(
             "--resume-index counts in the order of one seed; give the --seed of the scan that was stopped"
@@ -46,7 +54,6 @@ pub fn plan(args: &Args) -> Result<Plan, BuildError> {
         );
     }
     let targets = target_list(args)?;
-    let user = excluded(args)?;
     let ports = port_set(args, targets.endpoints.is_empty() || !targets.ranges.is_empty())?;
     let probes: Vec<_> = PROBES.to_vec();
     let endpoint_ports = targets.endpoints.v4.iter().map(|entry| entry.1);
@@ -72,7 +79,7 @@ pub fn plan(args: &Args) -> Result<Plan, BuildError> {
         given: named.union(&applied.skipped).union(&applied.never).len(),
         special: applied.skipped.subtract(&named).len(),
         never: applied.never.union(&endpoints.intersect(&never)).len(),
-        excluded: named.subtract(&never).intersect(&user).len(),
+        excluded: named.subtract(&never).intersect(user).len(),
         scanned: u128::from(space.address_count()),
         ports: ports.to_string(),
     };
@@ -182,7 +189,10 @@ fn resolve(args: &Args, list: &mut TargetList) -> Result<(), BuildError> {
 
 /// What the user never wants probed. A name or a port among it is refused: an exclude that is not understood must
 /// not be skipped.
-fn excluded(args: &Args) -> Result<AddressSet, BuildError> {
+///
+/// # Errors
+/// As [`plan`].
+pub fn excluded(args: &Args) -> Result<AddressSet, BuildError> {
     let mut list = TargetList::default();
     for text in &args.exclude {
         parse_list(text, &mut list).map_err(|error| BuildError::Usage(format!("--exclude: {error}")))?;
