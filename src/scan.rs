@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use rand::TryRng;
 
-use crate::batch::Template;
+use crate::batch::Assigned;
 use crate::checkpoint::{CheckpointError, Progress};
 use crate::cookie::CookieKey;
 use crate::dedup::{self, Dedup};
@@ -28,12 +28,12 @@ use crate::neighbour::Neighbours;
 use crate::order::Walk;
 use crate::pace::{Governor, Pace, Rate};
 use crate::plan::{Plan, Setup};
-use crate::probe::Judge;
+use crate::probe::{self, Judge};
 use crate::queue::Queue;
 use crate::rx::{Rx, RxParts};
 use crate::sink::SinkError;
 use crate::stats::Stats;
-use crate::sys::clock;
+use crate::sys::{affinity, clock};
 use crate::target::Protocol;
 use crate::tx::{Step, Tx, TxParts};
 use crate::wire::{self, arp::Announcement};
@@ -80,7 +80,7 @@ pub enum ScanError {
     )]
     Gateway {
         /// The router.
-        address: std::net::Ipv4Addr,
+        address: std::net::IpAddr,
         /// The interface it was asked on.
         interface: String,
     },
@@ -113,7 +113,7 @@ pub fn run(
     persist: &Persist,
 ) -> Result<Ended, ScanError> {
     let key = cookie_key(plan, setup)?;
-    let templates = templates(plan, setup);
+    let templates = probe::templates(&plan.probes, &setup.sources, &plan.dress);
     let mut link = open_link(plan, setup, &templates)?;
     let outlets = outlets()?;
     let stats = Arc::new(Stats::new(link.tx.len(), link.rx.len(), outlets.len()));
@@ -139,7 +139,9 @@ pub fn run(
     };
     let start_ns = clock::monotonic_ns();
     let pace = Arc::new(Pace::new(setup.rate));
-    let job = Job { plan, setup, key, templates, walk, pace, records, stats, start_ns, persist, progress };
+    let cpus = if setup.pin { affinity::spread(stats.tx.len() + stats.rx.len()) } else { Vec::new() };
+    let job =
+        Job { plan, setup, key, templates, walk, pace, records, stats, start_ns, cpus, persist, progress };
     let control = Control::default();
     status::banner(&job, &link.about);
     let outcome = std::thread::scope(|scope| {
@@ -154,12 +156,14 @@ struct Job<'a> {
     plan: &'a Plan,
     setup: &'a Setup,
     key: CookieKey,
-    templates: Vec<(Protocol, Template)>,
+    templates: Vec<Assigned>,
     walk: Arc<Walk>,
     pace: Arc<Pace>,
     records: Queue<Record>,
     stats: Arc<Stats>,
     start_ns: u64,
+    /// The processor of each transmit thread, then of each receive thread; none where they are not pinned.
+    cpus: Vec<usize>,
     persist: &'a Persist,
     progress: Arc<Progress>,
 }
@@ -225,23 +229,20 @@ fn cookie_key(plan: &Plan, setup: &Setup) -> Result<CookieKey, ScanError> {
     Ok(CookieKey::new(bytes))
 }
 
-fn templates(plan: &Plan, setup: &Setup) -> Vec<(Protocol, Template)> {
-    let pairs = plan.probes.iter().flat_map(|probe| setup.sources.iter().map(move |source| (probe, source)));
-    pairs.map(|(probe, source)| (probe.protocol(), probe.template(source, &plan.dress))).collect()
-}
-
-fn open_link(plan: &Plan, setup: &Setup, templates: &[(Protocol, Template)]) -> Result<Link, LinkError> {
+fn open_link(plan: &Plan, setup: &Setup, templates: &[Assigned]) -> Result<Link, LinkError> {
     (setup.backend.open)(&LinkSpec {
         argument: setup.argument.clone(),
         interface: setup.interface.clone(),
-        templates: templates.iter().map(|(_, template)| template.clone()).collect(),
+        templates: templates.iter().map(|assigned| assigned.template.clone()).collect(),
         hops: setup.hops.clone(),
         gate: Arc::new(plan.gate()),
         filter: Filter {
             addresses: setup.sources.iter().map(|source| source.address).collect(),
             port_first: setup.ports.first(),
             port_last: setup.ports.last(),
+            any_protocol: templates.iter().any(|assigned| assigned.protocol.wire() == Protocol::IP),
         },
+        queues: setup.queues,
     })
 }
 
@@ -261,18 +262,34 @@ fn start<'scope, 'env: 'scope>(
     writer: Writer,
 ) -> Threads<'scope> {
     let answers: Vec<Queue<Announcement>> = link.tx.iter().map(|_| Queue::new(ANSWERS)).collect();
+    let receivers = link.rx.len();
     let rx = link.rx.into_iter().enumerate().map(|(index, queue)| {
-        let rx = receiver(job, queue, index, &answers);
-        scope.spawn(move || receive(rx, index, job, control))
+        let rx = receiver(job, queue, (index, receivers), &answers);
+        let cpu = job.cpus.get(answers.len() + index);
+        scope.spawn(move || {
+            keep_to(cpu);
+            receive(rx, index, job, control);
+        })
     });
     let rx: Vec<_> = rx.collect();
     let tx = link.tx.into_iter().zip(&answers).enumerate().map(|(index, (queue, answers))| {
         let tx = transmitter(job, control, (queue, index), answers.clone());
-        scope.spawn(move || transmit(tx, job, control))
+        let cpu = job.cpus.get(index);
+        scope.spawn(move || {
+            keep_to(cpu);
+            transmit(tx, job, control);
+        })
     });
     let tx = tx.collect();
     let keeper = scope.spawn(move || persist::keep(job, control));
     Threads { tx, rx, writer: scope.spawn(move || write(writer, job, control)), keeper }
+}
+
+/// Keeps this thread on a processor. One that is gone since is no reason to stop.
+fn keep_to(cpu: Option<&usize>) {
+    if let Some(&cpu) = cpu {
+        affinity::pin(cpu);
+    }
 }
 
 fn transmitter(
@@ -283,12 +300,12 @@ fn transmitter(
 ) -> Tx {
     let (plan, setup) = (job.plan, job.setup);
     let gateways = u16::try_from(setup.gateways.len()).unwrap_or(u16::MAX);
-    let mut neighbours = Neighbours::new(setup.hops.clone(), gateways);
+    let threads = job.stats.tx.len();
+    let mut neighbours = Neighbours::part(setup.hops.clone(), gateways, (index, threads));
     for &(address, mac) in &setup.neighbours {
         neighbours.seed(address, mac);
     }
     let secrets = (job.key, setup.ports);
-    let source = setup.sources[0];
     let mut tx = Tx::new(TxParts {
         queue,
         generator: Generator::new(plan.order(), Arc::clone(&plan.space), secrets, &job.templates),
@@ -298,7 +315,7 @@ fn transmitter(
         neighbours,
         answers,
         records: job.records.clone(),
-        source,
+        sources: setup.sources.clone(),
         stop: Arc::clone(&control.stop_tx),
         stats: (Arc::clone(&job.stats), index),
         log: job.progress.log(index),
@@ -313,7 +330,7 @@ fn transmitter(
 fn receiver(
     job: &Job<'_>,
     queue: Box<dyn crate::link::RxQueue>,
-    index: usize,
+    (index, receivers): (usize, usize),
     answers: &[Queue<Announcement>],
 ) -> Rx {
     let (plan, setup) = (job.plan, job.setup);
@@ -325,7 +342,8 @@ fn receiver(
         probes: plan.probes.clone(),
         judge: Judge::new(job.key, setup.ports, plan.passes, sources),
         space: Arc::clone(&plan.space),
-        dedup: Dedup::new(plan.space.len(), dedup::DEFAULT_BYTES),
+        // Each thread hears of its own targets only, so together they need what one alone would.
+        dedup: Dedup::new(plan.space.len(), dedup::DEFAULT_BYTES / receivers),
         records: job.records.clone(),
         answers: answers.to_vec(),
         stats: (Arc::clone(&job.stats), index),

@@ -3,11 +3,11 @@
 //! Invariant: no state per target. What waits (for the link, for a neighbour) waits as a cursor, eight bytes, in a
 //! bounded list; when that is full no new target is taken.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::batch::{Batch, LANES, Source, low_32};
+use crate::batch::{Batch, Family, LANES, Source, low_32};
 use crate::checkpoint::Log;
 use crate::event::Record;
 use crate::generate::Generator;
@@ -20,6 +20,7 @@ use crate::queue::Queue;
 use crate::stats::{Stats, TxCounters};
 use crate::target::Cursor;
 use crate::wire::arp::{self, Announcement};
+use crate::wire::{ethernet, nd};
 
 /// One transmit thread's state.
 pub struct Tx {
@@ -53,8 +54,8 @@ pub struct TxParts {
     pub answers: Queue<Announcement>,
     /// The queue to the writer: above its high-water mark nothing is sent.
     pub records: Queue<Record>,
-    /// Where questions to neighbours come from.
-    pub source: Source,
+    /// Where questions to neighbours come from: at most one source of each family.
+    pub sources: Vec<Source>,
     /// Says that the user wants no more probes.
     pub stop: Arc<AtomicBool>,
     /// The scan's counters and which transmit thread this is.
@@ -170,11 +171,10 @@ impl Tx {
 
     /// Asks for the neighbours that are due, at most `most`; returns how many questions left.
     fn ask_neighbours(&mut self, now_ns: u64, most: u64) -> Result<u64, LinkError> {
-        let IpAddr::V4(address) = self.parts.source.address else { return Ok(0) };
         let (mut asked, mut failure) = (0, None);
         while asked < most {
             let Some(wanted) = self.parts.neighbours.question(now_ns, &mut self.given_up) else { break };
-            let question = arp::request(self.parts.source.mac, address, wanted);
+            let Some(question) = question(&self.parts.sources, wanted) else { continue };
             match self.parts.queue.send(&question) {
                 Ok(true) => asked += 1,
                 refused => {
@@ -264,27 +264,36 @@ impl Tx {
         batch.resize(kept);
     }
 
-    /// The next hop of a lane; a lane without one is parked or counted.
+    /// The next hop of a lane; a lane without one is parked or counted. A question to the link itself needs none, but a
+    /// link that leads to its target.
     fn hop_of(&mut self, batch: &Batch, (lane, waited): (usize, bool), now_ns: u64) -> Option<u16> {
+        let template = batch.template[lane];
         let step = self.parts.walk.step_of(batch.cursor[lane], batch.pass[lane]);
-        let address = batch.destination_v4[lane];
-        match self.parts.paths.to(address) {
+        let (address, path) = match self.parts.generator.family(template) {
+            Family::V4 => {
+                let address = batch.destination_v4[lane];
+                (IpAddr::V4(Ipv4Addr::from(address)), self.parts.paths.to(address))
+            }
+            Family::V6 => {
+                let address = batch.destination_v6[lane];
+                (IpAddr::V6(Ipv6Addr::from(address)), self.parts.paths.to_v6(address))
+            }
+        };
+        match path {
+            Path::OnLink if self.parts.generator.asks_link(template) => return Some(0),
             Path::Hop(hop) => return Some(hop),
             Path::ManyStations => self.counters().excluded_later.add(1),
             Path::Own => self.counters().own_address.add(1),
-            Path::OnLink => {
-                let address = Ipv4Addr::from(address);
-                match self.parts.neighbours.look_up(address, now_ns) {
-                    Lookup::Hop(hop) => return Some(hop),
-                    Lookup::Unreachable => self.counters().unresolved.add(1),
-                    Lookup::Unknown => {
-                        let parked = Parked { cursor: batch.cursor[lane], pass: batch.pass[lane] };
-                        self.parts.neighbours.park(address, parked);
-                        self.parts.log.wait(step);
-                        return None;
-                    }
+            Path::OnLink => match self.parts.neighbours.look_up(address, now_ns) {
+                Lookup::Hop(hop) => return Some(hop),
+                Lookup::Unreachable => self.counters().unresolved.add(1),
+                Lookup::Unknown => {
+                    let parked = Parked { cursor: batch.cursor[lane], pass: batch.pass[lane] };
+                    self.parts.neighbours.park(address, parked);
+                    self.parts.log.wait(step);
+                    return None;
                 }
-            }
+            },
         }
         if waited {
             self.parts.log.settle(step);
@@ -338,6 +347,20 @@ impl Tx {
             }
         }
     }
+}
+
+/// The frame that asks who has an address, from our source of its family.
+pub(crate) fn question(sources: &[Source], wanted: IpAddr) -> Option<Vec<u8>> {
+    let source = sources.iter().find(|source| source.address.is_ipv4() == wanted.is_ipv4())?;
+    let mut frame = match (source.address, wanted) {
+        (IpAddr::V4(address), IpAddr::V4(wanted)) => arp::request(source.mac, address, wanted),
+        (IpAddr::V6(address), IpAddr::V6(wanted)) => nd::solicitation(source.mac, address, wanted),
+        _ => return None,
+    };
+    if let Some(vlan) = source.vlan {
+        ethernet::tag(&mut frame, vlan);
+    }
+    Some(frame)
 }
 
 /// How long to wait for the writer or for a neighbour: 1 ms.

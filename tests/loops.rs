@@ -22,7 +22,7 @@ use swath::order::Walk;
 use swath::pace::{Pace, Rate};
 use swath::path::{Path, Paths};
 use swath::plan::Plan;
-use swath::probe::{Judge, PROBES};
+use swath::probe::{self, Judge, PROBES};
 use swath::queue::Queue;
 use swath::rx::{Rx, RxParts};
 use swath::stats::Stats;
@@ -156,7 +156,7 @@ impl TxQueue for FakeTx {
         net.times_ns.push(now_ns);
         if !net.silent.is_some_and(|silent| silent(wanted)) {
             let due_ns = now_ns + net.answer_after_ns;
-            net.answers.push_back((due_ns, Announcement { address: wanted, mac: mac_of(wanted) }));
+            net.answers.push_back((due_ns, Announcement { address: wanted.into(), mac: mac_of(wanted) }));
         }
         Ok(true)
     }
@@ -183,9 +183,8 @@ fn bench(plan: &Plan, rate: Rate, paths: Paths, neighbours: u16, moods: Vec<Mood
     let walk = Walk::new(plan.shard.cursors(plan.space.len()), plan.passes, 0).from_step(plan.first_step);
     let walk = Arc::new(walk);
     let pace = Arc::new(Pace::new(rate));
-    let source = Source { address: SOURCE.into(), mac: SOURCE_MAC };
-    let templates: Vec<_> =
-        plan.probes.iter().map(|probe| (probe.protocol(), probe.template(&source, &plan.dress))).collect();
+    let source = Source { address: SOURCE.into(), mac: SOURCE_MAC, vlan: None };
+    let templates = probe::templates(&plan.probes, &[source], &plan.dress);
     let (records, answers, stop) = (Queue::new(8), Queue::new(1 << 12), Arc::new(AtomicBool::new(false)));
     let progress = progress(plan.first_step);
     net.lock().expect("one thread").progress = Some(Arc::clone(&progress));
@@ -198,7 +197,7 @@ fn bench(plan: &Plan, rate: Rate, paths: Paths, neighbours: u16, moods: Vec<Mood
         neighbours: Neighbours::new(hops, 1),
         answers: answers.clone(),
         records: records.clone(),
-        source,
+        sources: vec![source],
         stop: Arc::clone(&stop),
         stats: (Arc::clone(&stats), 0),
         log: progress.log(0),
@@ -493,9 +492,8 @@ fn two_transmitters_share_a_walk_and_a_law() {
 }
 
 fn with_shared(plan: &Plan, bench: Bench, walk: Arc<Walk>, pace: Arc<Pace>) -> Bench {
-    let source = Source { address: SOURCE.into(), mac: SOURCE_MAC };
-    let templates: Vec<_> =
-        plan.probes.iter().map(|probe| (probe.protocol(), probe.template(&source, &plan.dress))).collect();
+    let source = Source { address: SOURCE.into(), mac: SOURCE_MAC, vlan: None };
+    let templates = probe::templates(&plan.probes, &[source], &plan.dress);
     let hops = NextHops::new(2);
     let tx = Tx::new(TxParts {
         queue: Box::new(FakeTx { net: Arc::clone(&bench.net), hops: hops.clone() }),
@@ -506,7 +504,7 @@ fn with_shared(plan: &Plan, bench: Bench, walk: Arc<Walk>, pace: Arc<Pace>) -> B
         neighbours: Neighbours::new(hops, 1),
         answers: bench.answers.clone(),
         records: bench.records.clone(),
-        source,
+        sources: vec![source],
         stop: Arc::clone(&bench.stop),
         stats: (Arc::clone(&bench.stats), 0),
         log: bench.progress.log(0),
@@ -742,7 +740,7 @@ fn answers_of_neighbours_reach_the_transmitters_and_a_flood_of_them_does_no_harm
     let mut listening = listening(&plan, vec![vec![answer; 100]], 8);
     assert!(listening.rx.step(0, Duration::ZERO).expect("no error"));
     let heard = listening.answers.pop().expect("an answer");
-    assert_eq!((heard.address, heard.mac), (Ipv4Addr::new(198, 18, 0, 9), Mac([2, 0, 0, 0, 0, 9])));
+    assert_eq!((heard.address, heard.mac), (IpAddr::from([198, 18, 0, 9]), Mac([2, 0, 0, 0, 0, 9])));
     assert_eq!(listening.stats.rx[0].not_ours.value(), 100);
     listening.assert_balance();
 }

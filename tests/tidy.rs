@@ -31,6 +31,7 @@ const LAW: &[(&str, &[&str])] = &[
     ("link", &["sys", "wire", "batch", "gate"]),
     ("probe", &["wire", "target", "cookie", "event", "batch"]),
     ("sink", &["event", "target"]),
+    ("source", &["event", "target"]),
     // L3
     ("generate", &["batch", "cookie", "order", "sys", "target"]),
     (
@@ -99,6 +100,7 @@ const LAW: &[(&str, &[&str])] = &[
             "plan",
             "probe",
             "sink",
+            "source",
             "target",
             "wire",
         ],
@@ -116,8 +118,10 @@ const LAW: &[(&str, &[&str])] = &[
             "link",
             "order",
             "plan",
+            "probe",
             "scan",
             "sink",
+            "source",
             "sys",
             "target",
             "text",
@@ -137,8 +141,10 @@ const LAW: &[(&str, &[&str])] = &[
             "link",
             "order",
             "plan",
+            "probe",
             "scan",
             "sink",
+            "source",
             "sys",
             "target",
             "text",
@@ -150,7 +156,7 @@ const LAW: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that may read a clock, the environment, a file or a socket, of the layers below the loops.
-const MAY_TOUCH_THE_WORLD: &[&str] = &["sys", "checkpoint", "link", "host", "sink"];
+const MAY_TOUCH_THE_WORLD: &[&str] = &["sys", "checkpoint", "link", "host", "sink", "source"];
 
 #[test]
 fn imports_point_down_the_layers() {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
 
+use super::links::LinkArgs;
 use super::reliability::Reliability;
 use crate::dedup::MAX_PASSES;
 use crate::event::State;
@@ -120,6 +121,10 @@ pub struct Args {
     /// How frames leave: see the list below
     #[arg(long, value_name = "NAME", default_value = "auto", help_heading = SENDING)]
     pub link: String,
+
+    /// How many threads send and receive.
+    #[command(flatten)]
+    pub links: LinkArgs,
 
     /// Where results go; repeat for several. Kinds: see the list below [default: lines on standard output]
     #[arg(short = 'o', long = "output", value_name = "PATH", help_heading = RESULTS)]
@@ -273,7 +278,7 @@ fn layout(text: &str) -> Result<Layout, String> {
 }
 
 const TARGETS: &str = "What to scan";
-const SENDING: &str = "How to send";
+pub(super) const SENDING: &str = "How to send";
 const RESULTS: &str = "Results";
 const EXAMPLES: &str = "\
 Examples:

@@ -15,7 +15,7 @@ use crate::host::{Hop, Host, HostError, Interface, InterfaceKind, Reach, Segment
 use crate::link::{BACKENDS, Backend, Framing, LinkInterface};
 use crate::path::{Path, Paths};
 use crate::plan::{Gateway, Plan, Setup, Tally};
-use crate::probe::{Dress, PROBES};
+use crate::probe::{self, Dress};
 use crate::target::{
     AddressSet, PortSet, RangeList, Ranges, Space, TargetList, parse_excluded_ports, parse_list, parse_ports,
     read_targets, special, top_ports,
@@ -55,11 +55,11 @@ pub fn plan_without(args: &Args, user: &AddressSet) -> Result<Plan, BuildError> 
     }
     let targets = target_list(args)?;
     let ports = port_set(args, targets.endpoints.is_empty() || !targets.ranges.is_empty())?;
-    let probes: Vec<_> = PROBES.to_vec();
+    let probes = vec![probe::by_name("syn").expect("a row of the registry")];
     let endpoint_ports = targets.endpoints.v4.iter().map(|entry| entry.1);
     let endpoint_ports = endpoint_ports.chain(targets.endpoints.v6.iter().map(|entry| entry.1));
     for port in ports.iter().chain(endpoint_ports) {
-        if !probes.iter().any(|probe| probe.protocol() == port.protocol) {
+        if !probes.iter().any(|probe| probe.protocols().contains(&port.protocol)) {
             return usage(format!("port {port} cannot be probed: this version has the TCP SYN probe only"));
         }
     }
@@ -273,12 +273,15 @@ fn off_wire(
     let families = plan.space.blocks().map(|block| block.is_v6).collect::<Vec<bool>>();
     if families.contains(&false) {
         let address = args.source_ip.filter(IpAddr::is_ipv4).unwrap_or(Ipv4Addr::new(192, 0, 2, 1).into());
-        sources.push(Source { address, mac });
+        sources.push(Source { address, mac, vlan: None });
     }
     if families.contains(&true) {
         let documentation = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into();
-        sources
-            .push(Source { address: args.source_ip.filter(IpAddr::is_ipv6).unwrap_or(documentation), mac });
+        sources.push(Source {
+            address: args.source_ip.filter(IpAddr::is_ipv6).unwrap_or(documentation),
+            mac,
+            vlan: None,
+        });
     }
     let hops = NextHops::new(1);
     hops.assign(0, args.router_mac.unwrap_or_default());
@@ -293,6 +296,8 @@ fn off_wire(
         hops,
         gateways: Vec::new(),
         neighbours: Vec::new(),
+        queues: args.links.queues(),
+        pin: args.links.pin,
         rate: args.rate,
         pass_gap: args.pass_gap,
         wait: args.wait,
@@ -325,24 +330,25 @@ fn on_wire(
     let source = source_address(args, host, interface, &addresses)?;
     let routes = routes(args, host, interface, &addresses)?;
     let on_link = routes.on_link.min(u64::from(u16::MAX) - routes.gateways.len() as u64);
+    // Each transmit thread has slots of its own for all of them, as far as the table goes.
+    let on_link = on_link.saturating_mul(args.links.tx_threads as u64);
     let capacity = u16::try_from(on_link + routes.gateways.len() as u64).unwrap_or(u16::MAX);
     let mac = Mac(interface.mac);
     let known = host.neighbours.iter().filter(|known| known.usable && known.interface == interface.index);
-    let neighbours = known.filter_map(|known| match known.address {
-        IpAddr::V4(address) => Some((address, Mac(known.mac))),
-        IpAddr::V6(_) => None,
-    });
+    let neighbours = known.map(|known| (known.address, Mac(known.mac)));
     Ok(Setup {
         backend,
         argument: None,
         chosen,
         interface: Some(LinkInterface { name: interface.name.clone(), index: interface.index, mac, framing }),
-        sources: vec![Source { address: source.into(), mac }],
+        sources: vec![Source { address: source.into(), mac, vlan: None }],
         ports: source_ports(args, free_ports(host.local_port_range))?,
         paths: routes.paths,
         hops: NextHops::new(capacity.max(1)),
         gateways: routes.gateways,
         neighbours: neighbours.collect(),
+        queues: args.links.queues(),
+        pin: args.links.pin,
         rate: args.rate,
         pass_gap: args.pass_gap,
         wait: args.wait,
@@ -457,7 +463,7 @@ fn routes(
     }
     let mut gateways: Vec<Gateway> = Vec::new();
     if let Some(mac) = args.router_mac {
-        gateways.push(Gateway { hop: 0, address: Ipv4Addr::UNSPECIFIED, mac: Some(mac) });
+        gateways.push(Gateway { hop: 0, address: Ipv4Addr::UNSPECIFIED.into(), mac: Some(mac) });
     }
     if !loopback {
         refuse_named_own(&segments, addresses)?;
@@ -473,7 +479,7 @@ fn routes(
             Reach::Hop(Hop::Bare) => Path::Hop(0),
             Reach::Hop(Hop::OnLink) => Path::OnLink,
             Reach::Hop(Hop::Gateway(IpAddr::V4(address))) if used => {
-                Path::Hop(gateway(&mut gateways, host, interface, address))
+                Path::Hop(gateway(&mut gateways, host, interface, address.into()))
             }
             Reach::Hop(Hop::Gateway(IpAddr::V6(address))) if used => {
                 return usage(format!(
@@ -491,12 +497,12 @@ fn routes(
 }
 
 /// The slot of a gateway, new or known.
-fn gateway(gateways: &mut Vec<Gateway>, host: &Host, interface: &Interface, address: Ipv4Addr) -> u16 {
+fn gateway(gateways: &mut Vec<Gateway>, host: &Host, interface: &Interface, address: IpAddr) -> u16 {
     if let Some(known) = gateways.iter().find(|known| known.address == address) {
         return known.hop;
     }
     let hop = u16::try_from(gateways.len()).unwrap_or(u16::MAX);
-    let mac = host.neighbour(interface.index, address.into()).map(Mac);
+    let mac = host.neighbour(interface.index, address).map(Mac);
     gateways.push(Gateway { hop, address, mac });
     hop
 }

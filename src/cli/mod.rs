@@ -5,6 +5,7 @@
 mod args;
 mod bench;
 pub mod build;
+mod links;
 mod reliability;
 pub mod resume;
 mod spelling;
@@ -13,6 +14,7 @@ use std::ffi::OsString;
 
 pub use args::{Args, Show};
 pub use bench::{BenchArgs, Length, Subject};
+pub use links::LinkArgs;
 pub use reliability::Reliability;
 pub use resume::ResumeArgs;
 

@@ -71,6 +71,12 @@ impl PortSet {
         self.ports.binary_search(&port).is_ok()
     }
 
+    /// The ports that can be asked of an address of a family.
+    #[must_use]
+    pub fn of_family(&self, is_v6: bool) -> PortSet {
+        PortSet { ports: self.iter().filter(|port| port.exists_in(is_v6)).collect() }
+    }
+
     /// The ports in either set.
     #[must_use]
     pub fn union(&self, other: &PortSet) -> PortSet {
