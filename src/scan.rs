@@ -5,9 +5,11 @@
 
 mod gateway;
 mod manifest;
+mod persist;
 mod signals;
 mod status;
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::ScopedJoinHandle;
@@ -16,6 +18,7 @@ use std::time::Duration;
 use rand::TryRng;
 
 use crate::batch::Assigned;
+use crate::checkpoint::{CheckpointError, Progress};
 use crate::cookie::CookieKey;
 use crate::dedup::{self, Dedup};
 use crate::event::{Manifest, Record, Status, Summary};
@@ -37,6 +40,7 @@ use crate::wire::{self, arp::Announcement};
 use crate::writer::{Outlet, Writer, WriterEvent};
 
 pub use manifest::ledger;
+pub use persist::Persist;
 
 /// How a scan ended.
 pub struct Ended {
@@ -50,6 +54,8 @@ pub struct Ended {
     pub seed: u64,
     /// Whether it is complete.
     pub status: Status,
+    /// The checkpoint to go on with, when it is not complete and has one.
+    pub checkpoint: Option<PathBuf>,
     /// What the links had to say: digests of the frames, for one.
     pub remarks: Vec<String>,
     /// Why it is not complete, or what a sink could not do.
@@ -65,6 +71,9 @@ pub enum ScanError {
     /// A sink cannot take the scan.
     #[error(transparent)]
     Sink(#[from] SinkError),
+    /// The checkpoint cannot be written.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
     /// A router did not answer.
     #[error(
         "gateway {address} did not answer on {interface} (asked three times in three seconds); check the cable and the route, or give --router-mac"
@@ -101,6 +110,7 @@ pub fn run(
     setup: &Setup,
     outlets: impl FnOnce() -> Result<Vec<Outlet>, SinkError>,
     argv: Vec<String>,
+    persist: &Persist,
 ) -> Result<Ended, ScanError> {
     let key = cookie_key(plan, setup)?;
     let templates = probe::templates(&plan.probes, &setup.sources, &plan.dress);
@@ -113,19 +123,25 @@ pub fn run(
     writer.begin(&manifest)?;
     let signals = signals::Signals::catch()?;
     let cursors = plan.shard.cursors(plan.space.len());
-    let walk =
-        Arc::new(Walk::new(cursors, plan.passes, nanoseconds(setup.pass_gap)).from_step(plan.first_step));
-    if let Err(error) = gateway::resolve(setup, &mut link, &signals) {
-        let status =
-            if matches!(error, ScanError::Interrupted) { Status::Interrupted } else { Status::Failed };
-        manifest::close(&mut manifest, status, manifest::summary(&stats, &walk, 0));
-        writer.finish(&mut manifest);
-        return Err(error);
-    }
+    let walk = Walk::new(cursors, plan.passes, nanoseconds(setup.pass_gap)).from_step(plan.first_step);
+    let walk = Arc::new(walk.carrying(persist.waiting.len() as u64));
+    let ready = gateway::resolve(setup, &mut link, &signals)
+        .and_then(|()| persist::begin(plan, setup, link.tx.len(), (persist, &mut manifest)));
+    let progress = match ready {
+        Ok(progress) => progress,
+        Err(error) => {
+            let status =
+                if matches!(error, ScanError::Interrupted) { Status::Interrupted } else { Status::Failed };
+            manifest::close(&mut manifest, status, manifest::summary(&stats, &walk, 0));
+            writer.finish(&mut manifest);
+            return Err(error);
+        }
+    };
     let start_ns = clock::monotonic_ns();
     let pace = Arc::new(Pace::new(setup.rate));
     let cpus = if setup.pin { affinity::spread(stats.tx.len() + stats.rx.len()) } else { Vec::new() };
-    let job = Job { plan, setup, key, templates, walk, pace, records, stats, start_ns, cpus };
+    let job =
+        Job { plan, setup, key, templates, walk, pace, records, stats, start_ns, cpus, persist, progress };
     let control = Control::default();
     status::banner(&job, &link.about);
     let outcome = std::thread::scope(|scope| {
@@ -148,6 +164,8 @@ struct Job<'a> {
     start_ns: u64,
     /// The processor of each transmit thread, then of each receive thread; none where they are not pinned.
     cpus: Vec<usize>,
+    persist: &'a Persist,
+    progress: Arc<Progress>,
 }
 
 impl Job<'_> {
@@ -168,6 +186,8 @@ struct Control {
     failed: AtomicBool,
     /// Nobody reads the results any more.
     unread: AtomicBool,
+    /// Nothing is left to watch over.
+    ended: AtomicBool,
     /// When the last transmit thread ended, in nanoseconds since the scan began.
     tx_ended_ns: AtomicU64,
     /// The first step of the order that some transmit thread has not settled.
@@ -231,6 +251,7 @@ struct Threads<'scope> {
     tx: Vec<ScopedJoinHandle<'scope, ()>>,
     rx: Vec<ScopedJoinHandle<'scope, ()>>,
     writer: ScopedJoinHandle<'scope, Writer>,
+    keeper: ScopedJoinHandle<'scope, ()>,
 }
 
 fn start<'scope, 'env: 'scope>(
@@ -260,7 +281,8 @@ fn start<'scope, 'env: 'scope>(
         })
     });
     let tx = tx.collect();
-    Threads { tx, rx, writer: scope.spawn(move || write(writer, job, control)) }
+    let keeper = scope.spawn(move || persist::keep(job, control));
+    Threads { tx, rx, writer: scope.spawn(move || write(writer, job, control)), keeper }
 }
 
 /// Keeps this thread on a processor. One that is gone since is no reason to stop.
@@ -284,7 +306,7 @@ fn transmitter(
         neighbours.seed(address, mac);
     }
     let secrets = (job.key, setup.ports);
-    Tx::new(TxParts {
+    let mut tx = Tx::new(TxParts {
         queue,
         generator: Generator::new(plan.order(), Arc::clone(&plan.space), secrets, &job.templates),
         walk: Arc::clone(&job.walk),
@@ -296,8 +318,13 @@ fn transmitter(
         sources: setup.sources.clone(),
         stop: Arc::clone(&control.stop_tx),
         stats: (Arc::clone(&job.stats), index),
+        log: job.progress.log(index),
         epoch_offset_ns: clock::realtime_ns() - job.now_ns(),
-    })
+    });
+    if index == 0 {
+        tx.carry(&job.persist.waiting);
+    }
+    tx
 }
 
 fn receiver(
@@ -320,6 +347,7 @@ fn receiver(
         records: job.records.clone(),
         answers: answers.to_vec(),
         stats: (Arc::clone(&job.stats), index),
+        epoch_offset_ns: clock::realtime_ns() - job.now_ns(),
     })
 }
 
@@ -342,7 +370,7 @@ fn transmit(mut tx: Tx, job: &Job<'_>, control: &Control) {
     if let Err(error) = result {
         control.fail(&error);
     }
-    match tx.finish() {
+    match tx.finish(job.now_ns()) {
         Ok(remark) => remark.into_iter().for_each(|remark| note(&control.remarks, remark)),
         Err(error) => control.fail(&error),
     }
@@ -401,6 +429,8 @@ fn write(mut writer: Writer, job: &Job<'_>, control: &Control) -> Writer {
 struct Outcome {
     writer: Option<Writer>,
     interrupted: bool,
+    /// Whether every reply was awaited as long as it should be.
+    awaited: bool,
     sending_ns: u64,
 }
 
@@ -410,8 +440,9 @@ fn watch(job: &Job<'_>, control: &Control, signals: &signals::Signals, threads: 
     let mut governor = (job.setup.rate == Rate::Max).then(Governor::new);
     let wait_ns = nanoseconds(job.setup.wait);
     let mut ended_ns = None;
-    loop {
+    let awaited = loop {
         let now_ns = job.now_ns();
+        job.progress.alive(now_ns, job.stats.durable_ns.value());
         let interrupts = signals.count();
         if 0 < interrupts {
             control.stop_tx.store(true, Ordering::Relaxed);
@@ -429,13 +460,13 @@ fn watch(job: &Job<'_>, control: &Control, signals: &signals::Signals, threads: 
         status.tick(now_ns, ended_ns);
         let hurry = 1 < interrupts
             || control.failed.load(Ordering::Relaxed)
-            || control.unread.load(Ordering::Relaxed)
-            || threads.rx.is_empty();
-        if ended_ns.is_some_and(|ended| hurry || ended.saturating_add(wait_ns) <= now_ns) {
-            break;
+            || control.unread.load(Ordering::Relaxed);
+        let awaited = |ended: u64| threads.rx.is_empty() || ended.saturating_add(wait_ns) <= now_ns;
+        match ended_ns {
+            Some(ended) if hurry || awaited(ended) => break awaited(ended) && !hurry,
+            _ => std::thread::sleep(WATCH),
         }
-        std::thread::sleep(WATCH);
-    }
+    };
     status.end();
     control.stop_rx.store(true, Ordering::Release);
     let mut panicked = false;
@@ -444,10 +475,18 @@ fn watch(job: &Job<'_>, control: &Control, signals: &signals::Signals, threads: 
     }
     job.records.close();
     let writer = threads.writer.join().ok();
+    control.ended.store(true, Ordering::Release);
+    threads.keeper.thread().unpark();
+    panicked |= threads.keeper.join().is_err();
     if panicked || writer.is_none() {
         control.fail(&"a thread of swath panicked; this is a defect");
     }
-    Outcome { writer, interrupted: 0 < signals.count(), sending_ns: ended_ns.unwrap_or(0) }
+    Outcome {
+        writer,
+        interrupted: 0 < signals.count(),
+        awaited: awaited && !panicked,
+        sending_ns: ended_ns.unwrap_or(0),
+    }
 }
 
 /// Closes the account and every sink.
@@ -466,11 +505,15 @@ fn close(job: &Job<'_>, control: &Control, outcome: Outcome, mut manifest: Manif
     for error in outcome.writer.map_or_else(Vec::new, |writer| writer.finish(&mut manifest)) {
         note(&control.errors, error.to_string());
     }
+    let checkpoint = persist::end(job, outcome.awaited && !failed, &manifest).unwrap_or_else(|error| {
+        note(&control.errors, error.to_string());
+        None
+    });
     let (remarks, errors) = (with(&control.remarks, std::mem::take), with(&control.errors, std::mem::take));
     let open = job.stats.rx_total(|rx| &rx.open);
     let sending_s = outcome.sending_ns as f64 / 1e9;
     let (summary, seed) = (manifest.summary.unwrap_or_default(), job.plan.seed);
-    Ended { summary, open, sending_s, seed, status, remarks, errors }
+    Ended { summary, open, sending_s, seed, status, checkpoint, remarks, errors }
 }
 
 fn nanoseconds(duration: Duration) -> u64 {
