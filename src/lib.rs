@@ -23,6 +23,7 @@ pub mod text;
 pub mod wire;
 
 pub mod batch;
+pub mod checkpoint;
 pub mod cookie;
 pub mod dedup;
 pub mod gate;
@@ -36,6 +37,7 @@ pub mod world;
 pub mod link;
 pub mod probe;
 pub mod sink;
+pub mod source;
 
 pub mod generate;
 pub mod rx;

@@ -72,6 +72,9 @@ pub struct RxCounters {
     pub both: Counter,
     /// Targets the bounded "seen" table forgot: a later repetition of a verdict about one is written again.
     pub evicted: Counter,
+    /// Every frame that had arrived by then was judged, and what it told is in the queue to the writer: nanoseconds
+    /// since the scan began.
+    pub judged_ns: Counter,
 }
 
 /// The counters of one sink, owned by the writer thread.
@@ -94,6 +97,9 @@ pub struct Stats {
     pub rx: Vec<CachePadded<RxCounters>>,
     /// One set per sink.
     pub sinks: Vec<CachePadded<SinkCounters>>,
+    /// Every reply that had arrived by then stands in every output that still works: nanoseconds since the scan began.
+    /// Written by the writer thread.
+    pub durable_ns: CachePadded<Counter>,
 }
 
 impl Stats {
@@ -102,12 +108,17 @@ impl Stats {
         fn sets<T: Default>(count: usize) -> Vec<CachePadded<T>> {
             (0..count).map(|_| CachePadded::new(T::default())).collect()
         }
-        Stats { tx: sets(tx), rx: sets(rx), sinks: sets(sinks) }
+        Stats { tx: sets(tx), rx: sets(rx), sinks: sets(sinks), durable_ns: CachePadded::default() }
     }
 
     /// A counter summed over the transmit threads.
     pub fn tx_total(&self, counter: impl Fn(&TxCounters) -> &Counter) -> u64 {
         self.tx.iter().map(|set| counter(set).value()).sum()
+    }
+
+    /// Until when every frame was judged by all receive threads; `now_ns` where there are none.
+    pub fn judged_ns(&self, now_ns: u64) -> u64 {
+        self.rx.iter().map(|set| set.judged_ns.value()).fold(now_ns, u64::min)
     }
 
     /// A counter summed over the receive threads.

@@ -93,6 +93,11 @@ pub struct Writer {
     batch: Vec<Record>,
     kept: Vec<Record>,
     uncommitted_since_ns: Option<u64>,
+    /// Records taken from the queue.
+    popped: u64,
+    /// A moment until which the receivers had judged everything, and how many records they had accepted by then: once
+    /// so many are committed, everything until that moment is durable.
+    horizon: Option<(u64, u64)>,
     errors: Vec<SinkError>,
     event: Option<WriterEvent>,
 }
@@ -121,6 +126,8 @@ impl Writer {
             batch: Vec::with_capacity(BATCH),
             kept: Vec::with_capacity(BATCH),
             uncommitted_since_ns: None,
+            popped: 0,
+            horizon: None,
             errors: Vec::new(),
             event: None,
         }
@@ -139,6 +146,11 @@ impl Writer {
     pub fn step(&mut self, now_ns: u64) -> Step {
         // Read before the last pop: what was pushed before the close is still found.
         let closed = self.queue.is_closed();
+        if self.horizon.is_none() {
+            // In this order: what was accepted meanwhile is waited for in vain, never forgotten.
+            let judged_ns = self.stats.judged_ns(now_ns);
+            self.horizon = Some((judged_ns, self.stats.rx_total(|rx| &rx.accepted)));
+        }
         let taken = self.write_batch();
         if 0 < taken {
             self.uncommitted_since_ns.get_or_insert(now_ns);
@@ -147,6 +159,14 @@ impl Writer {
         let due = |since_ns: u64| done || since_ns.saturating_add(COMMIT_AFTER_NS) <= now_ns;
         if self.uncommitted_since_ns.is_some_and(due) {
             self.commit();
+        }
+        if let Some((judged_ns, accepted)) = self.horizon
+            && self.uncommitted_since_ns.is_none()
+            && accepted <= self.popped
+            && !self.none_left()
+        {
+            self.stats.durable_ns.assign(judged_ns);
+            self.horizon = None;
         }
         Step { taken, done, event: self.event.take() }
     }
@@ -199,6 +219,7 @@ impl Writer {
         if self.batch.is_empty() {
             return 0;
         }
+        self.popped += self.batch.len() as u64;
         for index in 0..self.slots.len() {
             if let Err(error) = self.write_to(index) {
                 self.fail(index, error);
@@ -228,6 +249,11 @@ impl Writer {
         self.kept.clear();
         self.kept.extend(shown);
         slot.outlet.sink.write(&self.kept)
+    }
+
+    /// Whether every sink failed.
+    fn none_left(&self) -> bool {
+        !self.slots.is_empty() && self.slots.iter().all(|slot| slot.failed)
     }
 
     fn commit(&mut self) {
@@ -262,7 +288,7 @@ impl Writer {
         if !closed {
             self.errors.push(error);
         }
-        let none_left = self.slots.iter().all(|slot| slot.failed);
+        let none_left = self.none_left();
         self.event = Some(match (closed, self.event, none_left) {
             (true, _, _) | (_, Some(WriterEvent::StdoutClosed), _) => WriterEvent::StdoutClosed,
             (_, _, true) => WriterEvent::NoSinkLeft,
@@ -496,6 +522,7 @@ mod tests {
             shards: 1,
             passes: 1,
             first_step: 0,
+            course: crate::event::Course::default(),
             rate_pps: None,
             wait_s: 0.0,
             interface: String::new(),

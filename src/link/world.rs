@@ -13,7 +13,7 @@ use crate::batch::Batch;
 use crate::link::digest::Digest;
 use crate::link::stamper::Stamper;
 use crate::link::{
-    Accepted, Backend, FrameSpan, Link, LinkError, LinkSpec, Received, RxQueue, TxQueue,
+    Accepted, Backend, FrameSpan, Link, LinkError, LinkSpec, Queues, Received, RxQueue, TxQueue,
 };
 use crate::sys::clock;
 use crate::world::{SCENARIOS, Scenario, World};
@@ -42,12 +42,16 @@ pub trait Air: Send + Sync {
 
 fn open(spec: &LinkSpec) -> Result<Link, LinkError> {
     let (name, scenario) = scenario(spec.argument.as_deref())?;
+    if spec.queues != Queues::ONE {
+        let reason = "it has one queue each way; leave --tx-threads and --rx-threads out".to_owned();
+        return Err(LinkError::Unusable { name: "world", reason });
+    }
     let about = format!("world {name}: {}; simulated, nothing is sent, the same scan finds the same", scenario.about);
     let world = Mutex::new(World::new(Arc::new(scenario)));
     Ok(link(spec, Arc::new(RealTime { world, start_ns: clock::monotonic_ns() }), about))
 }
 
-/// A link on some air.
+/// A link on some air: one queue each way.
 pub fn link(spec: &LinkSpec, air: Arc<dyn Air>, about: String) -> Link {
     let tx = Transmit { stamper: Stamper::new(spec), digest: Digest::new(), air: Arc::clone(&air) };
     let rx = Receive { air, bytes: Vec::new(), spans: Vec::new() };

@@ -80,6 +80,10 @@ pub(crate) struct Faults {
     pub(crate) disk: Option<u64>,
     /// Steps after which the user stops the scan, to go on with it later.
     pub(crate) stop_after: Option<u64>,
+    /// Frames after which the process is killed, to go on with its checkpoint; for each run of a shard one number.
+    pub(crate) kills: Vec<u64>,
+    /// Whether a killed scan goes on exactly (nothing twice) instead of completely (nothing lost).
+    pub(crate) exact: bool,
 }
 
 impl Case {
@@ -101,7 +105,7 @@ impl Case {
         addresses.retain(|&address| !hit(address));
         if addresses.is_empty() {
             // Everything was excluded, which is refused (tests/cli.rs): another scan instead.
-            return Case { seed, ..Case::of(seed ^ 0x8000_0000_0000_0000) };
+            return Case { seed, ..Case::of(seed.wrapping_add(0x9e37_79b9_7f4a_7c15)) };
         }
         let list = ports.iter().map(u16::to_string).collect::<Vec<_>>().join(",");
         words.extend(["-p".into(), list, "--seed".into(), lots.bits().to_string()]);
@@ -147,6 +151,9 @@ fn faults(lots: &mut Lots) -> Faults {
     let rate_milli = lots.of(&[None, Some(200_000), Some(5_000_000), Some(100_000_000), Some(3_000_000_000)]);
     // A stop is meant to fall into the scan, which has up to a few hundred steps.
     let stop_after = lots.once_in(4).then(|| lots.within(1, 400));
+    // A scan is stopped or killed: what may be repeated is told apart that way.
+    let kills = if stop_after.is_none() && lots.once_in(3) { lots.within(1, 5) } else { 0 };
+    let kills = (0..kills).map(|_| { let most = lots.of(&[3, 100, 3000]); lots.below(most) }).collect();
     Faults {
         rate_milli,
         gap_ns: lots.of(&[0, 1_000_000, 5_000_000_000]),
@@ -160,6 +167,8 @@ fn faults(lots: &mut Lots) -> Faults {
         stall_one_in: lots.of(&[0, 0, 500, 50]),
         disk: lots.of(&[None, None, Some(0), Some(7), Some(100)]),
         stop_after,
+        kills,
+        exact: lots.once_in(3),
     }
 }
 

@@ -9,11 +9,13 @@ mod oracle;
 mod sim;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::AddAssign;
 use std::sync::Arc;
 
 use case::{Case, dotted};
 use oracle::{Trace, Word};
-use sim::Ran;
+use sim::{Death, Part, Ran};
+use swath::checkpoint::Mode;
 use swath::cli::{self, Request, build};
 use swath::event::{Record, State};
 use swath::plan::Plan;
@@ -33,17 +35,21 @@ struct Whole {
     failed: u64,
     /// Probes that may have been sent twice, because a stopped scan goes on a little before where it was.
     repeats: u64,
+    /// Probes that may never have been sent, because a killed scan that goes on exactly cannot know.
+    at_risk: u64,
     probes: u64,
     trace: Trace,
 }
 
-/// Scans a case to its end: every shard, each as often interrupted as it says.
+/// Scans a case to its end: every shard, each as often stopped or killed as it says.
 fn scan(case: &Arc<Case>) -> Result<Whole, String> {
     let mut whole = Whole::default();
     for shard in 1..=case.shards {
         let mut step = 0;
-        let mut stop_after = case.faults.stop_after;
-        for part in 0.. {
+        let mut part = Part { number: shard << 8, stop_after: case.faults.stop_after, ..Part::default() };
+        let mut kills = case.faults.kills.iter();
+        let mut owed = BTreeSet::new();
+        loop {
             let mut words = case.words.clone();
             words.extend(["--shard".into(), format!("{shard}/{}", case.shards)]);
             words.extend(["--resume-index".into(), step.to_string()]);
@@ -51,22 +57,54 @@ fn scan(case: &Arc<Case>) -> Result<Whole, String> {
             if plan.space.len() != case.targets.len() as u64 {
                 return Err(format!("the plan has {} targets, not {}", plan.space.len(), case.targets.len()));
             }
-            let ran = sim::run(case, &plan, (shard << 8 | part, stop_after))?;
-            judge(case, &plan, &ran, stop_after.is_some())?;
+            part.kill_after = kills.next().copied();
+            let ran = sim::run(case, &plan, &part)?;
+            if let Some(target) = owed.iter().find(|target| !ran.oracle.was_probed(**target)) {
+                return Err(format!("{target:?} answered a process that died, and is not asked again"));
+            }
             whole.add(&ran);
+            part.number += 1;
+            if let Some(death) = &ran.death {
+                let mode = if case.faults.exact { Mode::Exact } else { Mode::Complete };
+                let restart = death.state.restart(mode);
+                let window = restart.window;
+                (if case.faults.exact { &mut whole.at_risk } else { &mut whole.repeats }).add_assign(window);
+                owed = if case.faults.exact { BTreeSet::new() } else { unsaved(case, &ran, death) };
+                (step, part.waiting) = (restart.step, restart.waiting);
+                continue;
+            }
+            owed.clear();
+            judge(case, &plan, &ran, &part)?;
             let Some(next) = ran.resume else { break };
             if next < step {
                 return Err(format!("the scan goes back from step {step} to {next}"));
             }
             let settled = plan_steps(&plan) - ran.summary.unsent - ran.summary.pending;
             whole.repeats += settled - next;
-            step = next;
+            (step, part.waiting) = (next, Vec::new());
             // Each part gets further than the one before.
-            stop_after = stop_after.map(|steps| steps * 4);
+            part.stop_after = part.stop_after.map(|turns| turns * 4);
         }
     }
     whole.once(case)?;
     Ok(whole)
+}
+
+/// Targets whose answers a process took with it when it died: those it had heard and not yet made safe, and those that
+/// came in the time that is waited for answers. A complete restart asks all of them again.
+fn unsaved(case: &Case, ran: &Ran, death: &Death) -> BTreeSet<(u32, u16)> {
+    let saved: BTreeSet<((u32, u16), Option<Word>)> =
+        ran.records.iter().map(|record| (address(record), word(record.state).ok())).collect();
+    let heard = ran.oracle.proved.keys().filter(|(target, word)| !saved.contains(&(*target, Some(*word))));
+    let in_time = death.unheard.iter().filter(|(_, after_ns)| *after_ns <= case.faults.wait_ns);
+    heard.map(|(target, _)| *target).chain(in_time.map(|(target, _)| *target)).collect()
+}
+
+fn address(record: &Record) -> (u32, u16) {
+    match record.address() {
+        std::net::IpAddr::V4(address) => (u32::from(address), record.port),
+        std::net::IpAddr::V6(_) => (0, 0),
+    }
 }
 
 /// Steps of a plan's shard, all passes.
@@ -94,13 +132,14 @@ impl Whole {
             missing += passes.saturating_sub(count);
             over += count.saturating_sub(passes);
         }
-        if self.failed < missing || self.repeats < over {
+        if self.failed + self.at_risk < missing || self.repeats < over {
             return Err(format!(
-                "{missing} probes never left ({} were given up), {over} left too often ({} may have)",
-                self.failed, self.repeats
+                "{missing} probes never left ({} were given up, {} at risk), {over} left too often ({} may have)",
+                self.failed, self.at_risk, self.repeats
             ));
         }
-        if case.faults.stop_after.is_none() && (missing != self.failed || over != 0) {
+        let whole = case.faults.stop_after.is_none() && case.faults.kills.is_empty();
+        if whole && (missing != self.failed || over != 0) {
             return Err(format!("{missing} probes never left, {} were given up", self.failed));
         }
         Ok(())
@@ -108,14 +147,14 @@ impl Whole {
 }
 
 /// One run against what the oracle knows.
-fn judge(case: &Case, plan: &Plan, ran: &Ran, stopped: bool) -> Result<(), String> {
+fn judge(case: &Case, plan: &Plan, ran: &Ran, part: &Part) -> Result<(), String> {
     if ran.summary.kernel_drops != ran.ring_drops {
         return Err(format!("the ring dropped {}, {} are told", ran.ring_drops, ran.summary.kernel_drops));
     }
     if ran.out_of_plan != 0 {
         return Err(format!("{} replies from outside of the plan", ran.out_of_plan));
     }
-    if !stopped && ran.resume.is_some() {
+    if part.stop_after.is_none() && ran.resume.is_some() {
         return Err("a scan that nobody stopped is not complete".into());
     }
     results(case, ran)?;
@@ -132,8 +171,7 @@ fn results(case: &Case, ran: &Ran) -> Result<(), String> {
     let world: swath::world::Scenario = case.scenario.parse().map_err(|error| format!("{error}"))?;
     let mut recorded: BTreeMap<((u32, u16), Word), &Record> = BTreeMap::new();
     for record in &ran.records {
-        let std::net::IpAddr::V4(address) = record.address() else { return Err("IPv6".into()) };
-        let (target, word) = ((u32::from(address), record.port), word(record.state)?);
+        let (target, word) = (address(record), word(record.state)?);
         if recorded.insert((target, word), record).is_some() {
             return Err(format!("{word:?} of {}:{} stands twice", dotted(target.0), target.1));
         }

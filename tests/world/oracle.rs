@@ -23,8 +23,10 @@ type Target = (u32, u16);
 pub(crate) struct Oracle {
     /// How often each target was probed, and when last.
     probed: HashMap<Target, (u8, u64)>,
-    /// The sequence number of every probe, by target and source port.
-    sent: HashMap<(Target, u16), u32>,
+    /// The sequence number of every probe and when it left, by target and source port.
+    pub(crate) sent: HashMap<(Target, u16), (u32, u64)>,
+    /// Every answer that proves something: its target, and how long after the probe it came.
+    pub(crate) answers: Vec<(Target, u64)>,
     pub(crate) frames: u64,
     pub(crate) questions: u64,
     /// For the rate law: frames so far less what was earned, and the lowest that ever was.
@@ -114,7 +116,7 @@ impl Oracle {
             let apart = now_ns - last_ns;
             return Err(format!("{target:?} was probed again after {apart} ns, less than the gap"));
         }
-        if self.sent.insert((target, port), sequence).is_some() {
+        if self.sent.insert((target, port), (sequence, now_ns)).is_some() {
             return Err(format!("{target:?} was probed twice in one pass, from port {port}"));
         }
         self.probed.insert(target, (number + 1, now_ns));
@@ -146,6 +148,8 @@ impl Oracle {
             return;
         }
         if let Some((target, word, port)) = self.judged(frame) {
+            let left_ns = self.sent.get(&(target, port)).map_or(0, |(_, left_ns)| *left_ns);
+            self.answers.push((target, time_ns.saturating_sub(left_ns)));
             self.proved.entry((target, word)).or_default().insert(port);
         }
     }
@@ -158,7 +162,7 @@ impl Oracle {
             Some(TransportSlice::Tcp(tcp)) => {
                 let target = (u32::from_be_bytes(ip.header().source()), tcp.source_port());
                 let port = tcp.destination_port();
-                let off = tcp.acknowledgment_number().wrapping_sub(*self.sent.get(&(target, port))?);
+                let off = tcp.acknowledgment_number().wrapping_sub(self.sent.get(&(target, port))?.0);
                 match (tcp.syn(), tcp.ack(), tcp.rst()) {
                     (true, true, false) if off == 1 => Some((target, Word::Open, port)),
                     (false, true, true) if off <= 1 => Some((target, Word::Closed, port)),
@@ -180,7 +184,7 @@ impl Oracle {
                 let word = |at: usize| u16::from_be_bytes([transport[at], transport[at + 1]]);
                 let target = (address, word(2));
                 let sequence = u32::from_be_bytes(transport[4..8].try_into().ok()?);
-                (sequence == *self.sent.get(&(target, word(0)))?).then_some((target, Word::Filtered, word(0)))
+                (sequence == self.sent.get(&(target, word(0)))?.0).then_some((target, Word::Filtered, word(0)))
             }
             _ => None,
         }
@@ -200,6 +204,11 @@ impl Oracle {
             pass += 1;
         }
         Some(pass)
+    }
+
+    /// Whether a target was probed at all.
+    pub(crate) fn was_probed(&self, target: Target) -> bool {
+        self.probed.contains_key(&target)
     }
 
     /// How often each target was probed.

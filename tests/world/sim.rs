@@ -7,18 +7,19 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use swath::batch::{Batch, NextHops, Source};
+use swath::checkpoint::{Progress, Shape, State};
 use swath::cookie::{CookieKey, SourcePorts};
 use swath::dedup::Dedup;
 use swath::event::{Manifest, Record, Summary};
 use swath::generate::Generator;
 use swath::link::world::{Air, link};
-use swath::link::{Accepted, Filter, Link, LinkError, LinkSpec, Stall, TxQueue};
+use swath::link::{Accepted, Filter, Link, LinkError, LinkSpec, Queues, Stall, TxQueue};
 use swath::neighbour::Neighbours;
 use swath::order::Walk;
 use swath::pace::{Governor, Pace, Rate};
 use swath::path::{Path, Paths};
 use swath::plan::Plan;
-use swath::probe::Judge;
+use swath::probe::{self, Judge};
 use swath::queue::Queue;
 use swath::rx::{Rx, RxParts};
 use swath::sink::{Sink, SinkError, SinkErrorKind};
@@ -48,6 +49,15 @@ pub(crate) struct Ran {
     pub(crate) out_of_plan: u64,
     /// Virtual time it took.
     pub(crate) end_ns: u64,
+    /// How it died, if it did.
+    pub(crate) death: Option<Death>,
+}
+
+/// What a process that died left behind.
+pub(crate) struct Death {
+    pub(crate) state: State,
+    /// Answers nobody heard: which target, and how long after its probe each arrived, in nanoseconds.
+    pub(crate) unheard: Vec<((u32, u16), u64)>,
 }
 
 // --- The air --------------------------------------------------------------------------------------------------------
@@ -67,6 +77,11 @@ struct Sky {
     broken: Option<String>,
     /// When the writer's queue was first seen above its mark, if it still is.
     behind_since_ns: Option<u64>,
+    /// Frames after which the process dies.
+    kill_after: Option<u64>,
+    progress: Option<Arc<Progress>>,
+    /// What the checkpoint said when it died.
+    dead: Option<Box<State>>,
 }
 
 struct Landed {
@@ -88,6 +103,14 @@ impl Air for Shared {
     fn send(&self, frame: &[u8]) {
         self.with(|sky| {
             let now_ns = sky.now_ns;
+            let frames = sky.oracle.frames + sky.oracle.questions;
+            if sky.kill_after.is_some_and(|frames_before| frames_before <= frames) {
+                if let (None, Some(progress)) = (&sky.dead, &sky.progress) {
+                    sky.dead = Some(Box::new(progress.state()));
+                }
+                // Nothing leaves a dead process.
+                return;
+            }
             if let Err(error) = sky.oracle.leaves(now_ns, frame, &sky.case, &sky.law) {
                 sky.broken.get_or_insert(error);
             }
@@ -103,7 +126,7 @@ impl Air for Shared {
             for _ in 0..sky.ring.len().min(BLOCK) {
                 let Some(Landed { time_ns, frame, damaged }) = sky.ring.pop_front() else { break };
                 sky.oracle.arrives(time_ns, &frame, damaged);
-                take(time_ns, &frame);
+                take(EPOCH_NS + time_ns, &frame);
                 sky.spare.push(frame);
             }
         });
@@ -256,17 +279,34 @@ struct Bench {
     trace: Trace,
     steps: u64,
     tx_ended_ns: Option<u64>,
-    failure: Option<String>,
+    progress: Arc<Progress>,
 }
 
-/// Scans: one shard, from the step where it begins to its end or to where the user stops it.
-pub(crate) fn run(case: &Arc<Case>, plan: &Plan, (number, stop_after): (u64, Option<u64>)) -> Result<Ran, String> {
-    let mut bench = bench(case, plan, number)?;
+/// A part of a scan: from where the part before was stopped or killed to the end, or to where this one is.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Part {
+    /// Which run of which shard this is.
+    pub(crate) number: u64,
+    /// Steps that the run before left behind.
+    pub(crate) waiting: Vec<u64>,
+    /// Turns after which the user stops it.
+    pub(crate) stop_after: Option<u64>,
+    /// Frames after which the process dies, before the next one leaves.
+    pub(crate) kill_after: Option<u64>,
+}
+
+/// Scans a part of one shard.
+pub(crate) fn run(case: &Arc<Case>, plan: &Plan, part: &Part) -> Result<Ran, String> {
+    let mut bench = bench(case, plan, part)?;
     let faults = &case.faults;
+    let stop_after = part.stop_after;
     let mut stopped = false;
     loop {
-        if let Some(error) = bench.sky.with(|sky| sky.broken.take()).or(bench.failure.take()) {
+        if let Some(error) = bench.sky.with(|sky| sky.broken.take()) {
             return Err(error);
+        }
+        if let Some(state) = bench.sky.with(|sky| sky.dead.take()) {
+            return Ok(bench.die(*state));
         }
         if stop_after.is_some_and(|steps| steps <= bench.steps) && !stopped {
             bench.stop.store(true, Ordering::Relaxed);
@@ -280,6 +320,8 @@ pub(crate) fn run(case: &Arc<Case>, plan: &Plan, (number, stop_after): (u64, Opt
             }
         }
         bench.turn(faults)?;
+        let (now_ns, durable_ns) = (bench.sky.with(|sky| sky.now_ns), bench.stats.durable_ns.value());
+        bench.progress.alive(now_ns, durable_ns);
         if MOST_STEPS < bench.steps {
             return Err(format!("no end after {MOST_STEPS} steps: {:?}", bench.stats.tx));
         }
@@ -287,9 +329,9 @@ pub(crate) fn run(case: &Arc<Case>, plan: &Plan, (number, stop_after): (u64, Opt
     bench.close()
 }
 
-fn bench(case: &Arc<Case>, plan: &Plan, number: u64) -> Result<Bench, String> {
+fn bench(case: &Arc<Case>, plan: &Plan, part: &Part) -> Result<Bench, String> {
     let faults = &case.faults;
-    let mut lots = Lots::new(case.seed ^ number << 32 ^ 0x77);
+    let mut lots = Lots::new(case.seed ^ part.number << 32 ^ 0x77);
     let rate = faults.rate_milli.map_or(Rate::Max, Rate::MilliFrames);
     let pace = Arc::new(Pace::new(rate));
     // Those refused or parked leave later than they were handed out, the next pass begins after the handing out.
@@ -312,20 +354,28 @@ fn bench(case: &Arc<Case>, plan: &Plan, number: u64) -> Result<Bench, String> {
         law,
         broken: None,
         behind_since_ns: None,
+        kill_after: part.kill_after,
+        progress: None,
+        dead: None,
     })));
-    let source = Source { address: SOURCE.into(), mac: SOURCE_MAC };
-    let templates: Vec<_> =
-        plan.probes.iter().map(|probe| (probe.protocol(), probe.template(&source, &plan.dress))).collect();
-    let hops = NextHops::new(if faults.on_link { lots.within(2, 2000) as u16 } else { 1 });
+    let source = Source { address: SOURCE.into(), mac: SOURCE_MAC, vlan: None };
+    let templates = probe::templates(&plan.probes, &[source], &plan.dress);
+    let hops = NextHops::new(if faults.on_link { lots.within(1 + faults.tx_threads as u64, 2000) as u16 } else { 1 });
     hops.assign(0, GATEWAY_MAC);
     let ports = SourcePorts::new(FIRST_PORT, 16_384)?;
     let spec = LinkSpec {
         argument: None,
         interface: None,
-        templates: templates.iter().map(|(_, template)| template.clone()).collect(),
+        templates: templates.iter().map(|assigned| assigned.template.clone()).collect(),
         hops: hops.clone(),
         gate: Arc::new(plan.gate()),
-        filter: Filter { addresses: vec![source.address], port_first: ports.first(), port_last: ports.last() },
+        filter: Filter {
+            addresses: vec![source.address],
+            port_first: ports.first(),
+            port_last: ports.last(),
+            any_protocol: false,
+        },
+        queues: Queues::ONE,
     };
     let mut key = [0; 16];
     key[..8].copy_from_slice(&lots.bits().to_le_bytes());
@@ -334,7 +384,19 @@ fn bench(case: &Arc<Case>, plan: &Plan, number: u64) -> Result<Bench, String> {
     let records = Queue::new(faults.queue);
     let stop = Arc::new(AtomicBool::new(false));
     let walk = Walk::new(plan.shard.cursors(plan.space.len()), plan.passes, faults.gap_ns);
-    let walk = Arc::new(walk.from_step(plan.first_step));
+    let walk = Arc::new(walk.from_step(plan.first_step).carrying(part.waiting.len() as u64));
+    let steps = plan.shard_targets() * u64::from(plan.passes);
+    let shape = Shape {
+        threads: faults.tx_threads,
+        waiting: steps.min(70_000) as usize,
+        window_ns: faults.wait_ns,
+        first_step: plan.first_step,
+        run: 1 + part.number,
+    };
+    let progress = Arc::new(Progress::in_memory(shape).map_err(|error| error.to_string())?);
+    // What a new checkpoint holds of the run before.
+    let first = progress.log(0);
+    part.waiting.iter().for_each(|&step| first.wait(step));
     let paths = if faults.on_link { Path::OnLink } else { Path::Hop(0) };
     let mut rx_queue = None;
     let (mut tx, mut answers) = (Vec::new(), Vec::new());
@@ -350,12 +412,13 @@ fn bench(case: &Arc<Case>, plan: &Plan, number: u64) -> Result<Bench, String> {
             walk: Arc::clone(&walk),
             pace: Arc::clone(&pace),
             paths: Paths::single(paths),
-            neighbours: Neighbours::new(hops.clone(), 1),
+            neighbours: Neighbours::part(hops.clone(), 1, (thread, faults.tx_threads)),
             answers: heard,
             records: records.clone(),
-            source,
+            sources: vec![source],
             stop: Arc::clone(&stop),
             stats: (Arc::clone(&stats), thread),
+            log: progress.log(thread),
             epoch_offset_ns: EPOCH_NS,
         }));
     }
@@ -369,6 +432,7 @@ fn bench(case: &Arc<Case>, plan: &Plan, number: u64) -> Result<Bench, String> {
         records: records.clone(),
         answers,
         stats: (Arc::clone(&stats), 0),
+        epoch_offset_ns: EPOCH_NS,
     });
     let kept = [(); 2].map(|()| Arc::new(Mutex::new(Vec::new())));
     let outlet = |name: &str, kept: &Arc<Mutex<Vec<Record>>>, room| Outlet {
@@ -379,7 +443,7 @@ fn bench(case: &Arc<Case>, plan: &Plan, number: u64) -> Result<Bench, String> {
     };
     let outlets = vec![outlet("good", &kept[0], None), outlet("full", &kept[1], faults.disk)];
     let writer = Writer::new(records.clone(), Arc::clone(&stats), outlets);
-    let actors = Actors {
+    let mut actors = Actors {
         rx,
         writer,
         ready_ns: vec![0; tx.len() + 2],
@@ -387,8 +451,11 @@ fn bench(case: &Arc<Case>, plan: &Plan, number: u64) -> Result<Bench, String> {
         tx,
     };
     let governor = faults.rate_milli.is_none().then(Governor::new);
+    actors.tx[0].carry(&part.waiting);
+    sky.with(|sky| sky.progress = Some(Arc::clone(&progress)));
     Ok(Bench {
         sky,
+        progress,
         actors,
         stats,
         walk,
@@ -401,7 +468,6 @@ fn bench(case: &Arc<Case>, plan: &Plan, number: u64) -> Result<Bench, String> {
         trace: Trace::default(),
         steps: 0,
         tx_ended_ns: None,
-        failure: None,
     })
 }
 
@@ -487,6 +553,31 @@ impl Bench {
         Ok((100, next_ns))
     }
 
+    /// The process is gone: what the sinks had made safe is left, and what the checkpoint says. Answers under way arrive
+    /// where nobody listens.
+    fn die(self, state: State) -> Ran {
+        let records = std::mem::take(&mut *self.kept[0].lock().expect("one thread"));
+        let Bench { sky, trace, .. } = self;
+        let (mut oracle, ring_drops, end_ns, unheard) = sky.with(|sky| {
+            let (mut oracle, now_ns) = (std::mem::take(&mut sky.oracle), sky.now_ns);
+            let mut unheard = Oracle::default();
+            std::mem::swap(&mut unheard.sent, &mut oracle.sent);
+            let in_ring = sky.ring.drain(..).filter(|landed| landed.damaged.is_none());
+            in_ring.for_each(|Landed { time_ns, frame, .. }| unheard.arrives(time_ns, &frame, None));
+            while sky.world.arrive(u64::MAX, |arrival| {
+                if arrival.origin != Origin::Damaged {
+                    unheard.arrives(arrival.time_ns, arrival.frame, None);
+                }
+            }) {}
+            std::mem::swap(&mut unheard.sent, &mut oracle.sent);
+            (oracle, sky.drops, now_ns, unheard)
+        });
+        oracle.trace.add(trace.0);
+        let death = Some(Death { state, unheard: unheard.answers });
+        let (summary, resume, out_of_plan) = (Summary::default(), None, 0);
+        Ran { oracle, records, summary, resume, ring_drops, out_of_plan, end_ns, death }
+    }
+
     /// The ledger balances after every step, and what was counted is what the oracle saw.
     fn balance(&self) -> Result<(), String> {
         let total = |counter: fn(&swath::stats::TxCounters) -> &swath::stats::Counter| self.stats.tx_total(counter);
@@ -501,6 +592,9 @@ impl Bench {
         }
         let (frames, questions, delivered) =
             self.sky.with(|sky| (sky.oracle.frames, sky.oracle.questions, sky.oracle.delivered));
+        if self.sky.with(|sky| sky.dead.is_some()) {
+            return Ok(());
+        }
         if total(|tx| &tx.sent) != frames || total(|tx| &tx.housekeeping) != questions {
             return Err(format!("{frames} probes and {questions} questions left: {:?}", self.stats.tx));
         }
@@ -550,7 +644,7 @@ impl Bench {
         let (mut oracle, ring_drops) = sky.with(|sky| (std::mem::take(&mut sky.oracle), sky.drops));
         oracle.trace.add(trace.0);
         let resume = resume.filter(|_| 0 < left);
-        Ok(Ran { oracle, records, summary, resume, ring_drops, out_of_plan, end_ns: now_ns })
+        Ok(Ran { oracle, records, summary, resume, ring_drops, out_of_plan, end_ns: now_ns, death: None })
     }
 }
 
