@@ -34,14 +34,7 @@ use crate::wire::ethernet::Mac;
 
 /// Every kind of link.
 pub const BACKENDS: &[Backend] =
-    &[
-        af_packet::BACKEND,
-        af_xdp::BACKEND,
-        xdp_live::BACKEND,
-        null::BACKEND,
-        pcap::BACKEND,
-        world::BACKEND,
-    ];
+    &[af_packet::BACKEND, af_xdp::BACKEND, xdp_live::BACKEND, null::BACKEND, pcap::BACKEND, world::BACKEND];
 
 /// Transmits batches.
 pub trait TxQueue: Send {

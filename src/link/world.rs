@@ -46,7 +46,8 @@ fn open(spec: &LinkSpec) -> Result<Link, LinkError> {
         let reason = "it has one queue each way; leave --tx-threads and --rx-threads out".to_owned();
         return Err(LinkError::Unusable { name: "world", reason });
     }
-    let about = format!("world {name}: {}; simulated, nothing is sent, the same scan finds the same", scenario.about);
+    let about =
+        format!("world {name}: {}; simulated, nothing is sent, the same scan finds the same", scenario.about);
     let world = Mutex::new(World::new(Arc::new(scenario)));
     Ok(link(spec, Arc::new(RealTime { world, start_ns: clock::monotonic_ns() }), about))
 }

@@ -200,11 +200,19 @@ impl Answers {
 }
 
 /// Writes the checksum of the transport that begins at `start`, whose field is `at` bytes in.
-fn seal(frame: &mut [u8], start: usize, at: usize, (source, destination, protocol): (IpAddr, IpAddr, Protocol)) {
+fn seal(
+    frame: &mut [u8],
+    start: usize,
+    at: usize,
+    (source, destination, protocol): (IpAddr, IpAddr, Protocol),
+) {
     let transport = &mut frame[start..];
     transport[at..at + 2].fill(0);
-    let pseudo =
-        if protocol == Protocol::ICMP { 0 } else { pseudo_sum(source, destination, protocol, transport.len()) };
+    let pseudo = if protocol == Protocol::ICMP {
+        0
+    } else {
+        pseudo_sum(source, destination, protocol, transport.len())
+    };
     let sum = checksum::finish(checksum::sum(transport) + pseudo);
     // RFC 768: a sum of zero is sent as all ones, because zero means none.
     let sum = if sum == 0 && protocol == Protocol::UDP { 0xffff } else { sum };

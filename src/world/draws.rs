@@ -11,7 +11,9 @@ pub struct Draws(u64);
 impl Draws {
     /// The stream of a seed and of what is decided about. Every part counts, and so does their order.
     pub fn new(seed: u64, keys: &[u64]) -> Draws {
-        Draws(keys.iter().fold(mixed(seed ^ STEP), |state, key| mixed(state.wrapping_add(STEP) ^ mixed(*key))))
+        Draws(
+            keys.iter().fold(mixed(seed ^ STEP), |state, key| mixed(state.wrapping_add(STEP) ^ mixed(*key))),
+        )
     }
 
     /// The next 64 bits.

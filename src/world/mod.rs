@@ -165,12 +165,7 @@ impl World {
         }
     }
 
-    fn question(
-        &mut self,
-        now_ns: u64,
-        (mac, address): (Mac, Ipv4Addr),
-        wanted: Ipv4Addr,
-    ) {
+    fn question(&mut self, now_ns: u64, (mac, address): (Mac, Ipv4Addr), wanted: Ipv4Addr) {
         self.tally.questions += 1;
         let neighbours = &self.scenario.neighbours;
         let whom = u64::from(u32::from(wanted));

@@ -174,7 +174,8 @@ pub(super) fn pseudo_sum(source: IpAddr, destination: IpAddr, protocol: Protocol
 }
 
 fn question(body: &[u8]) -> Result<Sent<'_>, Unreadable> {
-    let packet: &[u8; 28] = body.get(..28).and_then(|body| body.try_into().ok()).ok_or(Unreadable::Malformed)?;
+    let packet: &[u8; 28] =
+        body.get(..28).and_then(|body| body.try_into().ok()).ok_or(Unreadable::Malformed)?;
     if packet[..8] != [0, 1, 8, 0, 6, 4, 0, 1] {
         return Err(Unreadable::Malformed);
     }

@@ -248,7 +248,10 @@ mod tests {
             ("about = 'x'\n[adversaries]\nsyn_ack = -1", "[adversaries] syn_ack"),
             ("about = 'x'\n[neighbours]\nsilent = 2", "[neighbours] silent"),
             ("about = 'x'\n[[rule]]\nanswer = 'opne'", "rule 1: there is no answer 'opne'; there are open,"),
-            ("about = 'x'\n[[rule]]\nanswer = 'open'\n[[rule]]\nanswer = 'open'\nshare = 3", "rule 2: share 3"),
+            (
+                "about = 'x'\n[[rule]]\nanswer = 'open'\n[[rule]]\nanswer = 'open'\nshare = 3",
+                "rule 2: share 3",
+            ),
             ("about = 'x'\n[[rule]]\nanswer = 'open'\naddresses = '300.1.1.1'", "300.1.1.1"),
             ("about = 'x'\n[[rule]]\nanswer = 'open'\naddresses = 'host.example'", "host.example"),
             ("about = 'x'\n[[rule]]\nanswer = 'open'\nports = '70000'", "70000"),

@@ -22,7 +22,9 @@ fn scenario(text: &str) -> Arc<Scenario> {
 /// Everything that comes back.
 fn arrivals(world: &mut World) -> Vec<(u64, Vec<u8>, Origin)> {
     let mut all = Vec::new();
-    while world.arrive(u64::MAX, |arrival| all.push((arrival.time_ns, arrival.frame.to_vec(), arrival.origin))) {}
+    while world
+        .arrive(u64::MAX, |arrival| all.push((arrival.time_ns, arrival.frame.to_vec(), arrival.origin)))
+    {}
     all
 }
 
@@ -91,7 +93,9 @@ fn the_same_probes_meet_the_same_world_in_any_order() {
         (1..2000u16).map(|port| syn([198, 18, 0, (port % 250) as u8], port, 30_000 + port % 99, 5)).collect();
     let mut hostile = SCENARIOS.iter().find(|(name, _)| *name == "hostile").expect("built in").1.to_owned();
     // Those with a memory are left out.
-    for key in ["replay = 0.5", "moved = 0.5", "per_second = 100", "syn_ack = 2.0", "reset = 1.0", "icmp = 1.0"] {
+    for key in
+        ["replay = 0.5", "moved = 0.5", "per_second = 100", "syn_ack = 2.0", "reset = 1.0", "icmp = 1.0"]
+    {
         assert!(hostile.contains(key));
         hostile = hostile.replace(key, "");
     }
@@ -163,7 +167,10 @@ fn neighbours_say_who_they_are_unless_they_are_silent() {
         world.send(0, &crate::wire::arp::request(mac, address, [198, 18, 0, host].into()));
         for (_, frame, origin) in arrivals(&mut world) {
             let heard = crate::wire::arp::reply(&frame[ethernet::HEADER..]).expect("a reply");
-            assert_eq!((heard.mac, heard.address.octets()[3], origin), (mac_of(heard.address), host, Origin::Neighbour));
+            assert_eq!(
+                (heard.mac, heard.address.octets()[3], origin),
+                (mac_of(heard.address), host, Origin::Neighbour)
+            );
             answered += 1;
         }
     }
@@ -174,6 +181,7 @@ fn neighbours_say_who_they_are_unless_they_are_silent() {
 fn retransmits_come_at_the_times_of_linux() {
     let mut world = World::new(scenario("[path]\ndelay_ms = 0\n[[rule]]\nanswer = 'open'\nretransmits = 5"));
     world.send(0, &syn([198, 18, 0, 7], 80, 20_000, 5));
-    let seconds: Vec<u64> = arrivals(&mut world).iter().map(|(time_ns, ..)| time_ns / 1_000_000_000).collect();
+    let seconds: Vec<u64> =
+        arrivals(&mut world).iter().map(|(time_ns, ..)| time_ns / 1_000_000_000).collect();
     assert_eq!(seconds, [0, 1, 3, 7, 15, 31]);
 }

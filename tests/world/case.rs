@@ -153,7 +153,12 @@ fn faults(lots: &mut Lots) -> Faults {
     let stop_after = lots.once_in(4).then(|| lots.within(1, 400));
     // A scan is stopped or killed: what may be repeated is told apart that way.
     let kills = if stop_after.is_none() && lots.once_in(3) { lots.within(1, 5) } else { 0 };
-    let kills = (0..kills).map(|_| { let most = lots.of(&[3, 100, 3000]); lots.below(most) }).collect();
+    let kills = (0..kills)
+        .map(|_| {
+            let most = lots.of(&[3, 100, 3000]);
+            lots.below(most)
+        })
+        .collect();
     Faults {
         rate_milli,
         gap_ns: lots.of(&[0, 1_000_000, 5_000_000_000]),
@@ -190,8 +195,17 @@ fn scenario(lots: &mut Lots, on_link: bool) -> String {
         let _ = writeln!(text, "[neighbours]\nsilent = {silent}\nloss = {loss}\ndelay_us = {delay}");
     }
     let _ = writeln!(text, "[adversaries]");
-    let strangers =
-        ["syn_ack", "reset", "icmp", "right_number", "right_port", "right_quoted_port", "arp", "replay", "moved"];
+    let strangers = [
+        "syn_ack",
+        "reset",
+        "icmp",
+        "right_number",
+        "right_port",
+        "right_quoted_port",
+        "arp",
+        "replay",
+        "moved",
+    ];
     for key in strangers {
         if lots.once_in(4) {
             let _ = writeln!(text, "{key} = {}", lots.of(&["0.01", "0.5", "3.0"]));

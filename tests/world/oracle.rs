@@ -79,12 +79,14 @@ impl Oracle {
         self.trace.add(now_ns);
         self.trace.bytes(frame);
         self.count_towards_the_law(now_ns, law)?;
-        let packet = SlicedPacket::from_ethernet(frame).map_err(|error| format!("a frame nobody can read: {error}"))?;
+        let packet = SlicedPacket::from_ethernet(frame)
+            .map_err(|error| format!("a frame nobody can read: {error}"))?;
         let ip = match &packet.net {
             Some(NetSlice::Arp(question)) => {
                 self.questions += 1;
                 let wanted = question.target_protocol_addr();
-                let wanted = u32::from_be_bytes(wanted.try_into().map_err(|_| "an ARP request for no IPv4 address")?);
+                let wanted =
+                    u32::from_be_bytes(wanted.try_into().map_err(|_| "an ARP request for no IPv4 address")?);
                 return allowed(wanted, case);
             }
             Some(NetSlice::Ipv4(ip)) => ip,
@@ -95,7 +97,9 @@ impl Oracle {
         if header.calc_header_checksum() != header.header_checksum {
             return Err("a wrong IP checksum".into());
         }
-        if tcp.calc_checksum_ipv4(ip.header().source(), ip.header().destination()).ok() != Some(tcp.checksum()) {
+        if tcp.calc_checksum_ipv4(ip.header().source(), ip.header().destination()).ok()
+            != Some(tcp.checksum())
+        {
             return Err("a wrong TCP checksum".into());
         }
         if !tcp.syn() || tcp.ack() || tcp.rst() || tcp.fin() {
@@ -110,7 +114,13 @@ impl Oracle {
         self.probe(now_ns, target, (tcp.source_port(), tcp.sequence_number()), law)
     }
 
-    fn probe(&mut self, now_ns: u64, target: Target, (port, sequence): (u16, u32), law: &Law) -> Result<(), String> {
+    fn probe(
+        &mut self,
+        now_ns: u64,
+        target: Target,
+        (port, sequence): (u16, u32),
+        law: &Law,
+    ) -> Result<(), String> {
         let (number, last_ns) = *self.probed.get(&target).unwrap_or(&(0, 0));
         if number != 0 && now_ns - last_ns < law.gap_ns {
             let apart = now_ns - last_ns;
@@ -165,6 +175,8 @@ impl Oracle {
                 let off = tcp.acknowledgment_number().wrapping_sub(self.sent.get(&(target, port))?.0);
                 match (tcp.syn(), tcp.ack(), tcp.rst()) {
                     (true, true, false) if off == 1 => Some((target, Word::Open, port)),
+                    // A simultaneous open: it proves nothing but the port, and its grade must say so.
+                    (true, false, false) if !tcp.fin() => Some((target, Word::Open, port)),
                     (false, true, true) if off <= 1 => Some((target, Word::Closed, port)),
                     _ => None,
                 }
@@ -184,7 +196,11 @@ impl Oracle {
                 let word = |at: usize| u16::from_be_bytes([transport[at], transport[at + 1]]);
                 let target = (address, word(2));
                 let sequence = u32::from_be_bytes(transport[4..8].try_into().ok()?);
-                (sequence == self.sent.get(&(target, word(0)))?.0).then_some((target, Word::Filtered, word(0)))
+                (sequence == self.sent.get(&(target, word(0)))?.0).then_some((
+                    target,
+                    Word::Filtered,
+                    word(0),
+                ))
             }
             _ => None,
         }

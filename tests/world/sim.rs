@@ -115,7 +115,9 @@ impl Air for Shared {
                 sky.broken.get_or_insert(error);
             }
             if sky.behind_since_ns.is_some_and(|since_ns| since_ns + PAUSE_WITHIN_NS < now_ns) {
-                sky.broken.get_or_insert(format!("a frame left at {now_ns} ns, 50 ms after the writer fell behind"));
+                sky.broken.get_or_insert(format!(
+                    "a frame left at {now_ns} ns, 50 ms after the writer fell behind"
+                ));
             }
             sky.world.send(now_ns, frame);
         });
@@ -360,7 +362,11 @@ fn bench(case: &Arc<Case>, plan: &Plan, part: &Part) -> Result<Bench, String> {
     })));
     let source = Source { address: SOURCE.into(), mac: SOURCE_MAC, vlan: None };
     let templates = probe::templates(&plan.probes, &[source], &plan.dress);
-    let hops = NextHops::new(if faults.on_link { lots.within(1 + faults.tx_threads as u64, 2000) as u16 } else { 1 });
+    let hops = NextHops::new(if faults.on_link {
+        lots.within(1 + faults.tx_threads as u64, 2000) as u16
+    } else {
+        1
+    });
     hops.assign(0, GATEWAY_MAC);
     let ports = SourcePorts::new(FIRST_PORT, 16_384)?;
     let spec = LinkSpec {
@@ -443,13 +449,7 @@ fn bench(case: &Arc<Case>, plan: &Plan, part: &Part) -> Result<Bench, String> {
     };
     let outlets = vec![outlet("good", &kept[0], None), outlet("full", &kept[1], faults.disk)];
     let writer = Writer::new(records.clone(), Arc::clone(&stats), outlets);
-    let mut actors = Actors {
-        rx,
-        writer,
-        ready_ns: vec![0; tx.len() + 2],
-        done: vec![false; tx.len()],
-        tx,
-    };
+    let mut actors = Actors { rx, writer, ready_ns: vec![0; tx.len() + 2], done: vec![false; tx.len()], tx };
     let governor = faults.rate_milli.is_none().then(Governor::new);
     actors.tx[0].carry(&part.waiting);
     sky.with(|sky| sky.progress = Some(Arc::clone(&progress)));
@@ -520,7 +520,12 @@ impl Bench {
     }
 
     /// A step of one actor: the time it took, and when it wants the next.
-    fn step(&mut self, actor: usize, now_ns: u64, faults: &super::case::Faults) -> Result<(u64, u64), String> {
+    fn step(
+        &mut self,
+        actor: usize,
+        now_ns: u64,
+        faults: &super::case::Faults,
+    ) -> Result<(u64, u64), String> {
         let transmitters = self.actors.tx.len();
         if actor < transmitters {
             let step = self.actors.tx[actor].step(now_ns).map_err(|error| error.to_string())?;
@@ -528,7 +533,9 @@ impl Bench {
             return Ok(match step {
                 Step::Again => (500, now_ns),
                 Step::Wait(until_ns) if until_ns <= now_ns => {
-                    return Err(format!("a transmitter waits at {now_ns} for {until_ns}: time would not pass"));
+                    return Err(format!(
+                        "a transmitter waits at {now_ns} for {until_ns}: time would not pass"
+                    ));
                 }
                 Step::Wait(until_ns) => (100, until_ns.min(now_ns + NAP_NS)),
                 Step::Done => {
@@ -541,7 +548,16 @@ impl Bench {
             let go_on = self.actors.rx.step(now_ns, Duration::ZERO).map_err(|error| error.to_string())?;
             self.balance()?;
             let left = self.sky.with(|sky| !sky.ring.is_empty());
-            return Ok((500, if !go_on { now_ns + 1_000_000 } else if left { now_ns } else { now_ns + POLL_NS }));
+            return Ok((
+                500,
+                if !go_on {
+                    now_ns + 1_000_000
+                } else if left {
+                    now_ns
+                } else {
+                    now_ns + POLL_NS
+                },
+            ));
         }
         let step = self.actors.writer.step(now_ns);
         if step.event == Some(WriterEvent::NoSinkLeft) {
@@ -580,7 +596,8 @@ impl Bench {
 
     /// The ledger balances after every step, and what was counted is what the oracle saw.
     fn balance(&self) -> Result<(), String> {
-        let total = |counter: fn(&swath::stats::TxCounters) -> &swath::stats::Counter| self.stats.tx_total(counter);
+        let total =
+            |counter: fn(&swath::stats::TxCounters) -> &swath::stats::Counter| self.stats.tx_total(counter);
         let settled = total(|tx| &tx.sent)
             + total(|tx| &tx.excluded_later)
             + total(|tx| &tx.pending)

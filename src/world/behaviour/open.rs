@@ -43,7 +43,8 @@ impl Behaviour for Open {
         match probe.protocol {
             Protocol::TCP => self.segment(probe, draws, answers),
             Protocol::UDP => {
-                let from = if self.other_port { 0x8000 | (draws.bits() & 0x7fff) as u16 } else { probe.word(2) };
+                let from =
+                    if self.other_port { 0x8000 | (draws.bits() & 0x7fff) as u16 } else { probe.word(2) };
                 for _ in 0..self.times {
                     answers.datagram(probe, 0, from, &probe.transport[8..]);
                 }

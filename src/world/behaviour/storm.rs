@@ -10,8 +10,11 @@ use crate::world::draws::Draws;
 use crate::world::probe::Probe;
 
 /// The row.
-pub(super) const KIND: Kind =
-    Kind { name: "storm", about: "many RSTs for one SYN, all but the first without ACK", read: keys::<Storm> };
+pub(super) const KIND: Kind = Kind {
+    name: "storm",
+    about: "many RSTs for one SYN, all but the first without ACK",
+    read: keys::<Storm>,
+};
 
 /// A storm.
 #[derive(Debug, Deserialize)]
