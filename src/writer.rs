@@ -155,7 +155,7 @@ impl Writer {
         if 0 < taken {
             self.uncommitted_since_ns.get_or_insert(now_ns);
         }
-        let done = closed && taken == 0;
+        let done = closed && planted!(22, true, taken == 0);
         let due = |since_ns: u64| done || since_ns.saturating_add(COMMIT_AFTER_NS) <= now_ns;
         if self.uncommitted_since_ns.is_some_and(due) {
             self.commit();
@@ -280,7 +280,8 @@ impl Writer {
 
     /// Takes a sink out: what it holds and did not save is suppressed, and so is all that comes.
     fn fail(&mut self, index: usize, error: SinkError) {
-        self.settle(index, self.slots[index].outlet.sink.safe());
+        let safe = planted!(32, self.slots[index].given, self.slots[index].outlet.sink.safe());
+        self.settle(index, safe);
         let slot = &mut self.slots[index];
         slot.failed = true;
         self.stats.sinks[index].suppressed.add(slot.given - slot.written);
