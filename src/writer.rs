@@ -481,8 +481,8 @@ mod tests {
         let summary = Summary { frames_seen: 13, accepted: 13, ..Summary::default() };
         Manifest {
             scan_uuid: String::new(),
-            tool: "swath",
-            version: "0",
+            tool: "swath".into(),
+            version: "0".into(),
             argv: vec![],
             plan_digest: String::new(),
             targets: 0,
@@ -491,7 +491,7 @@ mod tests {
             ports: String::new(),
             probes: vec![],
             seed: 0,
-            order: "v1",
+            order: "v1".into(),
             shard: 1,
             shards: 1,
             passes: 1,
@@ -505,6 +505,7 @@ mod tests {
             started_us: 0,
             finished_us: None,
             summary: Some(summary),
+            ..Manifest::default()
         }
     }
 

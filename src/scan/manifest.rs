@@ -12,8 +12,8 @@ use crate::text::{counted, duration, grouped, scaled};
 pub(super) fn at_start(plan: &Plan, setup: &Setup, argv: Vec<String>) -> Manifest {
     Manifest {
         scan_uuid: uuid(),
-        tool: "swath",
-        version: env!("CARGO_PKG_VERSION"),
+        tool: "swath".into(),
+        version: env!("CARGO_PKG_VERSION").into(),
         argv,
         plan_digest: plan.digest(),
         targets: plan.space.len(),
@@ -22,7 +22,7 @@ pub(super) fn at_start(plan: &Plan, setup: &Setup, argv: Vec<String>) -> Manifes
         ports: plan.tally.ports.clone(),
         probes: plan.probes.iter().map(|probe| probe.name().to_owned()).collect(),
         seed: plan.seed,
-        order: order::VERSION,
+        order: order::VERSION.into(),
         shard: plan.shard.index(),
         shards: plan.shard.count(),
         passes: plan.passes,

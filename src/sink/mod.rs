@@ -12,6 +12,8 @@
 //! Invariant: sinks never see packets, never decide what is written (filters stand before them), and read no
 //! clock.
 
+#[cfg(feature = "columnar")]
+mod arrow_stream;
 mod csv;
 mod discard;
 mod file;
@@ -19,6 +21,10 @@ mod format;
 mod lines;
 mod list;
 mod ndjson;
+#[cfg(feature = "columnar")]
+mod parts;
+mod receiver;
+mod spooled;
 mod sqlite;
 mod text;
 
@@ -27,9 +33,31 @@ use std::path::{Path, PathBuf};
 
 use crate::event::{Manifest, Record, Untrusted};
 
+pub use receiver::{Receiver, Replayed};
+
 /// Every kind of sink, in the order of `--help`.
-pub const SINKS: &[SinkKind] =
-    &[text::KIND, ndjson::KIND, csv::KIND, list::KIND, sqlite::KIND, discard::KIND];
+pub const SINKS: &[SinkKind] = &[
+    text::KIND,
+    ndjson::KIND,
+    csv::KIND,
+    list::KIND,
+    sqlite::KIND,
+    #[cfg(feature = "columnar")]
+    parts::PARQUET,
+    #[cfg(feature = "columnar")]
+    parts::ARROW,
+    discard::KIND,
+];
+
+/// The kinds that stand behind a spool, and how `swath replay` opens what receives them.
+const RECEIVERS: &[(&str, OpenReceiver)] = &[
+    #[cfg(feature = "columnar")]
+    ("parquet", parts::parquet),
+    #[cfg(feature = "columnar")]
+    ("arrow", parts::arrow),
+];
+
+type OpenReceiver = fn(&Place) -> Result<Box<dyn Receiver>, SinkError>;
 
 /// Where records go.
 pub trait Sink: Send {
@@ -41,7 +69,7 @@ pub trait Sink: Send {
 
     /// Takes bytes that a target sent, found under `key` (for example `banner`), about the target of `record`.
     /// Sinks without room for them ignore them.
-    fn attach(&mut self, record: &Record, key: &'static str, bytes: &Untrusted) -> Result<(), SinkError> {
+    fn attach(&mut self, record: &Record, key: &str, bytes: &Untrusted) -> Result<(), SinkError> {
         let _ = (record, key, bytes);
         Ok(())
     }
@@ -53,6 +81,11 @@ pub trait Sink: Send {
     /// How many records since `begin` are safe against a crash of this process. At least what the last `commit`
     /// returned; exact after an error, so that the ledger balances to the record.
     fn safe(&self) -> u64;
+
+    /// What operators should read: a server that went away, for one. Each is handed out once.
+    fn remarks(&mut self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// Ends the output with the closing manifest. Called exactly once.
     fn finish(self: Box<Self>, manifest: &Manifest) -> Result<(), SinkError>;
@@ -122,6 +155,11 @@ pub enum SinkErrorKind {
 }
 
 impl SinkError {
+    /// Whether no waiting mends it.
+    pub fn is_refusal(&self) -> bool {
+        self.kind == SinkErrorKind::Refused
+    }
+
     fn from_io(operation: &'static str, object: &str, error: &io::Error) -> SinkError {
         let kind = match error.kind() {
             io::ErrorKind::BrokenPipe => SinkErrorKind::ReaderGone,
