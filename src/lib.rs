@@ -41,6 +41,7 @@ pub mod spool;
 pub mod link;
 pub mod probe;
 pub mod sink;
+pub mod source;
 
 pub mod generate;
 pub mod rx;

@@ -33,7 +33,7 @@ use std::sync::{Arc, LazyLock};
 use arrow_array::types::UInt8Type;
 use arrow_array::{
     ArrayRef, ArrowPrimitiveType, DictionaryArray, PrimitiveArray, RecordBatch, StringArray,
-    TimestampMicrosecondArray, UInt8Array, UInt16Array, UInt32Array,
+    TimestampMicrosecondArray, UInt8Array, UInt16Array,
 };
 use arrow_schema::{DataType, Field, Schema, TimeUnit};
 
@@ -96,7 +96,7 @@ pub fn schema(manifests: &[Manifest]) -> Schema {
         Field::new("responder", DataType::Utf8, true),
     ];
     let json = serde_json::to_string(manifests).expect("a manifest has no map and no failing serializer");
-    Schema::new(fields).with_metadata([(MANIFESTS.to_owned(), json)].into())
+    Schema::new(fields).with_metadata(std::collections::HashMap::from([(MANIFESTS.to_owned(), json)]))
 }
 
 /// The columns of some records.
@@ -167,7 +167,10 @@ impl Vocabulary {
 
     fn column(&self, records: &[Record], number: impl Fn(&Record) -> u8) -> ArrayRef {
         let keys = records.iter().map(|record| self.keys[usize::from(number(record))]);
-        Arc::new(DictionaryArray::<UInt8Type>::new(UInt8Array::from_iter_values(keys), Arc::clone(&self.names)))
+        Arc::new(DictionaryArray::<UInt8Type>::new(
+            UInt8Array::from_iter_values(keys),
+            Arc::clone(&self.names),
+        ))
     }
 }
 

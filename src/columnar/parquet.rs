@@ -28,8 +28,8 @@ const BATCH_ROWS: usize = 1 << 13;
 fn write(file: &File, manifests: &[Manifest], batches: &mut Batches<'_>) -> io::Result<u64> {
     let schema = Arc::new(super::schema(manifests));
     let options = ArrowWriterOptions::new().with_properties(properties());
-    let mut writer =
-        ArrowWriter::try_new_with_options(file.try_clone()?, Arc::clone(&schema), options).map_err(foreign)?;
+    let mut writer = ArrowWriter::try_new_with_options(file.try_clone()?, Arc::clone(&schema), options)
+        .map_err(foreign)?;
     if let Some(json) = schema.metadata().get(MANIFESTS) {
         writer.append_key_value_metadata(KeyValue::new(MANIFESTS.to_owned(), json.clone()));
     }
@@ -57,7 +57,7 @@ fn properties() -> WriterProperties {
         .set_compression(Compression::ZSTD(level))
         .set_max_row_group_row_count(Some(GROUP_ROWS))
         .set_statistics_enabled(EnabledStatistics::None)
-        .set_sorting_columns(Some(SORTED.map(|at| SortingColumn::new(at, false, false)).to_vec()));
+        .set_sorting_columns(Some(vec![SORTED]));
     for name in ["ts", "ip4", "ipid", "rtt_us"] {
         builder = builder
             .set_column_dictionary_enabled(column(name), false)
@@ -74,8 +74,8 @@ fn properties() -> WriterProperties {
     builder.build()
 }
 
-/// Columns a file is sorted by: ip4 (IPv6 behind it), port.
-const SORTED: [i32; 2] = [2, 3];
+/// What a file is sorted by, as far as Parquet can say it: ip4, IPv6 behind it.
+const SORTED: SortingColumn = SortingColumn { column_idx: 2, descending: false, nulls_first: false };
 
 /// zstd's own default is 3; level 1 writes a third faster and 6 % larger (docs/performance.md).
 const ZSTD_LEVEL: i32 = 1;
@@ -87,7 +87,8 @@ fn open(path: &Path) -> io::Result<Box<dyn Reader>> {
     let json = metadata.into_iter().find(|pair| pair.key == MANIFESTS).and_then(|pair| pair.value.as_deref());
     let manifests = super::read::manifests(json);
     let ours = file.created_by().is_some_and(|name| name.starts_with("swath "));
-    let sorted = ours && builder.metadata().row_groups().iter().all(|group| group.sorting_columns().is_some());
+    let sorted =
+        ours && builder.metadata().row_groups().iter().all(|group| group.sorting_columns().is_some());
     let wanted = super::read::wanted(builder.schema().fields().iter().map(|field| field.name().as_str()));
     let mask = parquet::arrow::ProjectionMask::roots(builder.parquet_schema(), wanted);
     let reader = builder.with_projection(mask).with_batch_size(BATCH_ROWS).build().map_err(foreign)?;

@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
-    ArrowDictionaryKeyType, ArrowPrimitiveType, Int8Type, Int16Type, Int32Type, Int64Type, TimestampMicrosecondType,
-    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type,
-    UInt64Type,
+    ArrowDictionaryKeyType, ArrowPrimitiveType, Int8Type, Int16Type, Int32Type, Int64Type,
+    TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
+    UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::{DataType, TimeUnit};
@@ -22,8 +22,23 @@ use crate::target::{Port, Protocol, Target};
 
 /// Names of the columns that are read.
 const NAMES: [&str; 17] = [
-    "ts", "ip", "ip4", "port", "proto", "state", "reason", "proof", "pass", "ttl", "win", "mss", "wscale",
-    "opts_hash", "ipid", "rtt_us", "responder",
+    "ts",
+    "ip",
+    "ip4",
+    "port",
+    "proto",
+    "state",
+    "reason",
+    "proof",
+    "pass",
+    "ttl",
+    "win",
+    "mss",
+    "wscale",
+    "opts_hash",
+    "ipid",
+    "rtt_us",
+    "responder",
 ];
 
 /// Which of a file's columns are worth reading. The text of an IPv4 address says nothing that its number does not; it is
@@ -105,7 +120,8 @@ impl Columns {
     }
 
     fn record(&self, row: usize) -> io::Result<Record> {
-        let number = self.number.as_ref().and_then(|numbers| numbers.at(row)).and_then(|n| u32::try_from(n).ok());
+        let number =
+            self.number.as_ref().and_then(|numbers| numbers.at(row)).and_then(|n| u32::try_from(n).ok());
         let address = match number {
             Some(number) => IpAddr::V4(Ipv4Addr::from_bits(number)),
             None => self.address.at(row)?.ok_or_else(|| fault("ip", "has a row without a value"))?,
@@ -191,7 +207,8 @@ impl Numbers {
         if array.null_count() == 0 && numbers.clone().all(|number| number.is_some()) {
             return Numbers { values: numbers.flatten().collect(), nulls: None };
         }
-        let present = numbers.clone().enumerate().map(|(row, number)| number.is_some() && array.is_valid(row));
+        let present =
+            numbers.clone().enumerate().map(|(row, number)| number.is_some() && array.is_valid(row));
         let nulls = Some(present.collect::<Vec<bool>>().into());
         Numbers { values: numbers.map(Option::unwrap_or_default).collect(), nulls }
     }
@@ -209,8 +226,10 @@ struct Words {
 
 impl Words {
     fn of(name: &str, array: &ArrayRef, number: &dyn Fn(&str) -> Option<u8>) -> io::Result<Words> {
-        let unknown = |word: &str| fault(name, &format!("holds '{}', which is no word for it", word.escape_debug()));
-        let read = |word: Option<&str>| word.map(|word| number(word).ok_or_else(|| unknown(word))).transpose();
+        let unknown =
+            |word: &str| fault(name, &format!("holds '{}', which is no word for it", word.escape_debug()));
+        let read =
+            |word: Option<&str>| word.map(|word| number(word).ok_or_else(|| unknown(word))).transpose();
         let numbers = match array.data_type() {
             DataType::Utf8 => array.as_string::<i32>().iter().map(read).collect::<io::Result<Vec<_>>>()?,
             DataType::LargeUtf8 => array.as_string::<i64>().iter().map(read).collect::<io::Result<_>>()?,

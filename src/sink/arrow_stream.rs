@@ -54,7 +54,8 @@ impl ArrowStream {
         if waiting.is_empty() {
             return Ok(());
         }
-        let stream = self.stream.as_mut().ok_or_else(|| SinkError::refused(&self.object, "it was not begun"))?;
+        let stream =
+            self.stream.as_mut().ok_or_else(|| SinkError::refused(&self.object, "it was not begun"))?;
         stream.write(&waiting).map_err(|error| SinkError::from_io("write to", &self.object, &error))?;
         self.safe += waiting.len() as u64;
         Ok(())
@@ -64,7 +65,8 @@ impl ArrowStream {
 impl Sink for ArrowStream {
     fn begin(&mut self, manifest: &Manifest) -> Result<(), SinkError> {
         let failed = |error: io::Error| SinkError::from_io("write to", &self.object, &error);
-        let mut output = self.output.take().ok_or_else(|| SinkError::refused(&self.object, "it was begun twice"))?;
+        let mut output =
+            self.output.take().ok_or_else(|| SinkError::refused(&self.object, "it was begun twice"))?;
         output.flush().map_err(failed)?;
         self.stream = Some(Stream::new(output, manifest).map_err(failed)?);
         Ok(())

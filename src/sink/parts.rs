@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::file::shown;
-use super::receiver::Receiver;
+use super::receiver::{Manner, Receiver};
 use super::spooled::{self, Parts};
 use super::{Existing, Place, Sink, SinkError, SinkKind};
 use crate::columnar::{self, Format};
@@ -50,7 +50,7 @@ pub(crate) const ARROW: SinkKind = SinkKind {
 };
 
 /// Records of a part: 64 MB while it is made.
-pub const PART_RECORDS: usize = 1 << 20;
+const PART_RECORDS: usize = 1 << 20;
 
 fn open(place: &Place, format: &'static Format) -> Result<Box<dyn Sink>, SinkError> {
     let receiver = Directory::new(place, format)?;
@@ -156,7 +156,8 @@ impl Directory {
         for entry in fs::read_dir(&self.parts)? {
             let entry = entry?;
             let name = entry.file_name();
-            let numbers = name.to_str().and_then(|name| name.strip_prefix(&prefix)?.strip_suffix(self.format.suffix));
+            let numbers =
+                name.to_str().and_then(|name| name.strip_prefix(&prefix)?.strip_suffix(self.format.suffix));
             let numbers = numbers.and_then(|numbers| numbers.strip_suffix('.')?.split_once('-'));
             if let Some((first, count)) = numbers
                 && let (Ok(first), Ok(count)) = (first.parse(), count.parse())
@@ -173,7 +174,12 @@ impl Directory {
     }
 
     /// Writes a file under a temporary name and moves it to its own.
-    fn publish(&self, path: &Path, manifests: &[Manifest], batches: &mut columnar::Batches<'_>) -> io::Result<u64> {
+    fn publish(
+        &self,
+        path: &Path,
+        manifests: &[Manifest],
+        batches: &mut columnar::Batches<'_>,
+    ) -> io::Result<u64> {
         let temporary = store::beside(path, ".new");
         let file = store::create_temporary(&temporary)?;
         let count = (self.format.write)(&file, manifests, batches).inspect_err(|_| {
@@ -284,16 +290,8 @@ impl Receiver for Directory {
         result.map_err(|error| self.failed("finish", &error))
     }
 
-    fn chunk(&self) -> usize {
-        PART_RECORDS
-    }
-
-    fn linger(&self) -> Duration {
-        LINGER
-    }
-
-    fn patience(&self) -> Option<Duration> {
-        None
+    fn manner(&self) -> Manner {
+        Manner { chunk: PART_RECORDS, linger: LINGER, patience: PATIENCE, local: true }
     }
 }
 
@@ -309,3 +307,6 @@ const MERGE_RECORDS: usize = 1 << 16;
 
 /// A part is made at the latest so long after its first record, full or not.
 const LINGER: Duration = Duration::from_secs(600);
+
+/// How long the end of a scan tries on a disk that takes no part.
+const PATIENCE: Duration = Duration::from_secs(1);

@@ -39,15 +39,21 @@ pub trait Receiver: Send {
     /// Writes the closing manifest; `records` of the scan are there.
     fn close(&mut self, manifest: &Manifest, records: u64) -> Result<(), SinkError>;
 
+    /// How it wants to be treated.
+    fn manner(&self) -> Manner;
+}
+
+/// How a receiver wants to be treated.
+#[derive(Debug, Clone, Copy)]
+pub struct Manner {
     /// The most records a chunk holds.
-    fn chunk(&self) -> usize;
-
+    pub chunk: usize,
     /// How long a record waits at most for its chunk to fill.
-    fn linger(&self) -> Duration;
-
-    /// How long the end of a scan waits for a receiver that takes nothing, before it leaves the rest to
-    /// `swath replay`; `None` when it is this machine's own disk.
-    fn patience(&self) -> Option<Duration>;
+    pub linger: Duration,
+    /// How long the end of a scan waits for a receiver that is in trouble, before it leaves the rest to `swath replay`.
+    pub patience: Duration,
+    /// Whether it is this machine's own disk: then only an error is trouble, otherwise silence is, too.
+    pub local: bool,
 }
 
 /// What the spool's writer and the delivery thread know of each other.
@@ -146,7 +152,8 @@ impl Delivery {
     }
 
     fn deliver_all(&mut self) -> Result<(), SinkError> {
-        let mut reader = SpoolReader::open(&self.directory).map_err(|error| unreadable(&self.directory, &error))?;
+        let mut reader =
+            SpoolReader::open(&self.directory).map_err(|error| unreadable(&self.directory, &error))?;
         let Some(mut delivered) = self.opened()? else { return Ok(()) };
         let mut chunk = Chunk::default();
         loop {
@@ -178,7 +185,7 @@ impl Delivery {
 
     /// Collects the next chunk: full, or all there is after the receiver's time to linger. True when nothing more comes.
     fn fill(&self, reader: &mut SpoolReader, chunk: &mut Chunk) -> Result<bool, SinkError> {
-        let most = self.receiver.chunk();
+        let Manner { chunk: most, linger, .. } = self.receiver.manner();
         chunk.records.clear();
         chunk.attachments.clear();
         let mut lingered = false;
@@ -204,7 +211,7 @@ impl Delivery {
                 return Ok(false);
             }
             let position = reader.position();
-            drop(self.shared.wait(self.receiver.linger(), |state| {
+            drop(self.shared.wait(linger, |state| {
                 let full = position + (most - chunk.records.len()) as u64 <= state.safe;
                 state.abandoned || state.closing.is_some() || full || (!waiting && position < state.safe)
             }));
@@ -244,7 +251,9 @@ impl Delivery {
 
     /// A receiver that has less than it acknowledged was put back, or is another one.
     fn receded(&self, count: u64, had: u64) -> SinkError {
-        let cause = format!("it has {count} records of this scan and had acknowledged {had}: was it restored from a backup?");
+        let cause = format!(
+            "it has {count} records of this scan and had acknowledged {had}: was it restored from a backup?"
+        );
         SinkError::refused(&self.destination, cause)
     }
 

@@ -9,10 +9,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 use super::file::shown;
-use super::receiver::{Delivery, Receiver, Shared};
+use super::receiver::{Delivery, Manner, Receiver, Shared};
 use super::{Sink, SinkError, SinkErrorKind};
 use crate::event::{Manifest, Record, Untrusted};
 use crate::spool::Spool;
@@ -44,7 +43,17 @@ struct Running {
     shared: Arc<Shared>,
     thread: JoinHandle<()>,
     destination: String,
-    patience: Option<Duration>,
+    manner: Manner,
+    /// Tells the thread that nobody waits any more, also when the sink is dropped without its end.
+    abandon: Abandon,
+}
+
+struct Abandon(Arc<Shared>);
+
+impl Drop for Abandon {
+    fn drop(&mut self) {
+        self.0.change(|state| state.abandoned = true);
+    }
 }
 
 impl Spooled {
@@ -73,7 +82,7 @@ impl Sink for Spooled {
             .map_err(|error| SinkError::from_io("create the spool", &shown(&directory), &error))?;
         let shared = Arc::new(Shared::default());
         shared.change(|state| state.remarks.extend(remark));
-        let patience = receiver.patience();
+        let manner = receiver.manner();
         let delivery = Delivery {
             directory,
             receiver,
@@ -83,8 +92,11 @@ impl Sink for Spooled {
             persistent: true,
         };
         let thread = thread::Builder::new().name("deliver".into()).spawn(move || delivery.run());
-        let thread = thread.map_err(|error| SinkError::from_io("start a thread for", &parts.destination, &error))?;
-        *self = Spooled::Running(Running { spool, shared, thread, destination: parts.destination, patience });
+        let thread =
+            thread.map_err(|error| SinkError::from_io("start a thread for", &parts.destination, &error))?;
+        let abandon = Abandon(Arc::clone(&shared));
+        let destination = parts.destination;
+        *self = Spooled::Running(Running { spool, shared, thread, destination, manner, abandon });
         Ok(())
     }
 
@@ -132,7 +144,7 @@ impl Sink for Spooled {
 impl Running {
     /// Closes the spool and waits for the receiver as long as it gets on.
     fn finish(self, manifest: &Manifest) -> Result<(), SinkError> {
-        let Running { mut spool, shared, thread, destination, patience } = self;
+        let Running { mut spool, shared, thread, destination, manner, abandon } = self;
         let directory = shown(spool.directory());
         let closed = spool.close(manifest).map_err(|error| unwritable(&spool, &error));
         let safe = spool.safe();
@@ -143,19 +155,19 @@ impl Running {
         });
         let mut beats = shared.lock().beats;
         loop {
-            let state = shared.wait(patience.unwrap_or(LOOK_AGAIN), |state| {
-                state.done || state.refused || state.beats != beats
-            });
-            let stuck = state.beats == beats && patience.is_some();
+            let state =
+                shared.wait(manner.patience, |state| state.done || state.refused || state.beats != beats);
+            let stuck = state.beats == beats && (!manner.local || state.trouble.is_some());
             if state.done || state.refused || stuck || thread.is_finished() {
                 break;
             }
             beats = state.beats;
         }
-        let (done, delivered, trouble) = shared.change(|state| {
-            state.abandoned = true;
+        drop(abandon);
+        let (done, delivered, trouble) = {
+            let mut state = shared.lock();
             (state.done, state.delivered, state.trouble.take())
-        });
+        };
         if done {
             let _ = thread.join();
             return closed;
@@ -177,6 +189,3 @@ impl Running {
 fn unwritable(spool: &Spool, error: &std::io::Error) -> SinkError {
     SinkError::from_io("write to the spool", &shown(spool.directory()), error)
 }
-
-/// How often the end of a scan looks whether the thread still lives.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);

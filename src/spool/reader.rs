@@ -189,12 +189,13 @@ impl SpoolReader {
                 let (chunks, _) = self.payload.as_chunks::<64>();
                 let known = records.len();
                 records.extend(chunks.iter().filter_map(Record::from_bytes));
-                let unknown = (chunks.len() - (records.len() - known)) as u64;
+                let count = chunks.len() as u64;
+                let unknown = count - (records.len() - known) as u64;
                 if 0 < unknown {
                     self.damage.lost += unknown;
                     self.note(format!("segment {number}: {unknown} records are of a newer version"));
                 }
-                self.position += chunks.len() as u64;
+                self.position += count;
                 Some(Item::Records(header.first))
             }
             Kind::Attachment => {
@@ -246,12 +247,12 @@ impl SpoolReader {
 }
 
 /// The numbers of the segments that are there, in order.
-pub fn segments(directory: &Path) -> io::Result<Vec<u32>> {
+fn segments(directory: &Path) -> io::Result<Vec<u32>> {
     let mut numbers = Vec::new();
     for entry in fs::read_dir(directory)? {
         let name = entry?.file_name();
-        let number = name.to_str().and_then(|name| name.strip_suffix(".seg")).and_then(|name| name.parse().ok());
-        numbers.extend(number);
+        let number = name.to_str().and_then(|name| name.strip_suffix(".seg"));
+        numbers.extend(number.and_then(|number| number.parse::<u32>().ok()));
     }
     numbers.sort_unstable();
     Ok(numbers)
