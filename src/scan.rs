@@ -8,7 +8,7 @@ mod manifest;
 mod signals;
 mod status;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::ScopedJoinHandle;
 use std::time::Duration;
@@ -34,7 +34,7 @@ use crate::sys::clock;
 use crate::target::Protocol;
 use crate::tx::{Step, Tx, TxParts};
 use crate::wire::{self, arp::Announcement};
-use crate::writer::{Outlet, Writer, WriterEvent};
+use crate::writer::{self, Distributor, Outlet, Writer, WriterEvent};
 
 pub use manifest::ledger;
 
@@ -108,9 +108,9 @@ pub fn run(
     let outlets = outlets()?;
     let stats = Arc::new(Stats::new(link.tx.len(), link.rx.len(), outlets.len()));
     let records = Queue::new(RECORDS);
-    let mut writer = Writer::new(records.clone(), Arc::clone(&stats), outlets);
+    let (distributor, mut writers) = writer::split(records.clone(), &stats, outlets);
     let mut manifest = manifest::at_start(plan, setup, argv);
-    writer.begin(&manifest)?;
+    writers.iter_mut().try_for_each(|writer| writer.begin(&manifest))?;
     let signals = signals::Signals::catch()?;
     let cursors = plan.shard.cursors(plan.space.len());
     let walk =
@@ -119,7 +119,7 @@ pub fn run(
         let status =
             if matches!(error, ScanError::Interrupted) { Status::Interrupted } else { Status::Failed };
         manifest::close(&mut manifest, status, manifest::summary(&stats, &walk, 0));
-        writer.finish(&mut manifest);
+        writer::finish(writers, &mut manifest);
         return Err(error);
     }
     let start_ns = clock::monotonic_ns();
@@ -128,7 +128,8 @@ pub fn run(
     let control = Control::default();
     status::banner(&job, &link.about);
     let outcome = std::thread::scope(|scope| {
-        let threads = start(scope, &job, &control, link, writer);
+        control.sinks.store(writers.len(), Ordering::Relaxed);
+        let threads = start(scope, &job, &control, link, (distributor, writers));
         watch(&job, &control, &signals, threads)
     });
     Ok(close(&job, &control, outcome, manifest))
@@ -165,6 +166,8 @@ struct Control {
     failed: AtomicBool,
     /// Nobody reads the results any more.
     unread: AtomicBool,
+    /// Sinks that still work.
+    sinks: AtomicUsize,
     /// When the last transmit thread ended, in nanoseconds since the scan began.
     tx_ended_ns: AtomicU64,
     /// The first step of the order that some transmit thread has not settled.
@@ -230,7 +233,8 @@ fn open_link(plan: &Plan, setup: &Setup, templates: &[(Protocol, Template)]) -> 
 struct Threads<'scope> {
     tx: Vec<ScopedJoinHandle<'scope, ()>>,
     rx: Vec<ScopedJoinHandle<'scope, ()>>,
-    writer: ScopedJoinHandle<'scope, Writer>,
+    distributor: ScopedJoinHandle<'scope, ()>,
+    writers: Vec<ScopedJoinHandle<'scope, Writer>>,
 }
 
 fn start<'scope, 'env: 'scope>(
@@ -238,7 +242,7 @@ fn start<'scope, 'env: 'scope>(
     job: &'env Job<'env>,
     control: &'env Control,
     link: Link,
-    writer: Writer,
+    (distributor, writers): (Distributor, Vec<Writer>),
 ) -> Threads<'scope> {
     let answers: Vec<Queue<Announcement>> = link.tx.iter().map(|_| Queue::new(ANSWERS)).collect();
     let rx = link.rx.into_iter().enumerate().map(|(index, queue)| {
@@ -251,7 +255,9 @@ fn start<'scope, 'env: 'scope>(
         scope.spawn(move || transmit(tx, job, control))
     });
     let tx = tx.collect();
-    Threads { tx, rx, writer: scope.spawn(move || write(writer, job, control)) }
+    let writers = writers.into_iter().map(|writer| scope.spawn(move || write(writer, job, control)));
+    let writers = writers.collect();
+    Threads { tx, rx, distributor: scope.spawn(move || distribute(distributor)), writers }
 }
 
 fn transmitter(
@@ -352,7 +358,20 @@ fn receive(mut rx: Rx, index: usize, job: &Job<'_>, control: &Control) {
     }
 }
 
-/// The writer thread.
+/// The thread that hands records to the writers.
+fn distribute(mut distributor: Distributor) {
+    loop {
+        let step = distributor.step();
+        if step.done {
+            return;
+        }
+        if step.taken == 0 {
+            std::thread::sleep(WRITER_PAUSE);
+        }
+    }
+}
+
+/// The thread of one sink.
 fn write(mut writer: Writer, job: &Job<'_>, control: &Control) -> Writer {
     loop {
         let step = writer.step(job.now_ns());
@@ -365,11 +384,16 @@ fn write(mut writer: Writer, job: &Job<'_>, control: &Control) -> Writer {
                 while let Some(error) = writer.take_error() {
                     note(&control.errors, error.to_string());
                 }
-                if event == WriterEvent::NoSinkLeft {
+                let last =
+                    event == WriterEvent::NoSinkLeft && control.sinks.fetch_sub(1, Ordering::Relaxed) == 1;
+                if last {
                     control.fail(&"no output is left to write to");
                 }
             }
             None => {}
+        }
+        for remark in writer.take_remarks() {
+            status::tell(job, &remark);
         }
         if step.done {
             return writer;
@@ -382,7 +406,7 @@ fn write(mut writer: Writer, job: &Job<'_>, control: &Control) -> Writer {
 
 /// What the watching thread hands over at the end.
 struct Outcome {
-    writer: Option<Writer>,
+    writers: Vec<Writer>,
     interrupted: bool,
     sending_ns: u64,
 }
@@ -426,11 +450,18 @@ fn watch(job: &Job<'_>, control: &Control, signals: &signals::Signals, threads: 
         panicked |= thread.join().is_err();
     }
     job.records.close();
-    let writer = threads.writer.join().ok();
-    if panicked || writer.is_none() {
+    panicked |= threads.distributor.join().is_err();
+    let mut writers = Vec::with_capacity(threads.writers.len());
+    for thread in threads.writers {
+        match thread.join() {
+            Ok(writer) => writers.push(writer),
+            Err(_) => panicked = true,
+        }
+    }
+    if panicked {
         control.fail(&"a thread of swath panicked; this is a defect");
     }
-    Outcome { writer, interrupted: 0 < signals.count(), sending_ns: ended_ns.unwrap_or(0) }
+    Outcome { writers, interrupted: 0 < signals.count(), sending_ns: ended_ns.unwrap_or(0) }
 }
 
 /// Closes the account and every sink.
@@ -446,7 +477,7 @@ fn close(job: &Job<'_>, control: &Control, outcome: Outcome, mut manifest: Manif
     let left = summary.pending + summary.unsent;
     summary.resume_step = with(&control.resume_step, |step| step.filter(|_| 0 < left));
     manifest::close(&mut manifest, status, summary);
-    for error in outcome.writer.map_or_else(Vec::new, |writer| writer.finish(&mut manifest)) {
+    for error in writer::finish(outcome.writers, &mut manifest) {
         note(&control.errors, error.to_string());
     }
     let (remarks, errors) = (with(&control.remarks, std::mem::take), with(&control.errors, std::mem::take));

@@ -14,8 +14,12 @@
 
 #[cfg(feature = "columnar")]
 mod arrow_stream;
+mod bytes;
+#[cfg(feature = "clickhouse")]
+mod clickhouse;
 mod csv;
 mod discard;
+mod esbulk;
 mod file;
 mod format;
 mod lines;
@@ -23,7 +27,11 @@ mod list;
 mod ndjson;
 #[cfg(feature = "columnar")]
 mod parts;
+mod pgcopy;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod receiver;
+mod rowbinary;
 mod spooled;
 mod sqlite;
 mod text;
@@ -46,6 +54,13 @@ pub const SINKS: &[SinkKind] = &[
     parts::PARQUET,
     #[cfg(feature = "columnar")]
     parts::ARROW,
+    #[cfg(feature = "postgres")]
+    postgres::KIND,
+    #[cfg(feature = "clickhouse")]
+    clickhouse::KIND,
+    pgcopy::KIND,
+    rowbinary::KIND,
+    esbulk::KIND,
     discard::KIND,
 ];
 
@@ -55,6 +70,10 @@ const RECEIVERS: &[(&str, OpenReceiver)] = &[
     ("parquet", parts::parquet),
     #[cfg(feature = "columnar")]
     ("arrow", parts::arrow),
+    #[cfg(feature = "postgres")]
+    ("postgres", postgres::receiver),
+    #[cfg(feature = "clickhouse")]
+    ("clickhouse", clickhouse::receiver),
 ];
 
 type OpenReceiver = fn(&Place) -> Result<Box<dyn Receiver>, SinkError>;
@@ -198,6 +217,47 @@ pub fn sink_named(name: &str) -> Option<&'static SinkKind> {
     SINKS.iter().find(|kind| kind.name == name)
 }
 
+/// Delivers what a spool holds, once, to the place that `argument` names; what is there already is not repeated. The
+/// spool is removed when all of it is there and none of it was damaged.
+///
+/// # Errors
+/// At the first trouble; what was delivered stays, and the next call goes on behind it.
+pub fn replay(spool: &Path, argument: &str) -> Result<Replayed, SinkError> {
+    let (kind, place) = parse_place(argument, Existing::Append)?;
+    let (_, open) = RECEIVERS.iter().find(|(name, _)| *name == kind.name).ok_or_else(|| {
+        let names: Vec<&str> = RECEIVERS.iter().map(|(name, _)| *name).collect();
+        let cause = format!(
+            "only {} know what they have already; for any other kind: swath convert SPOOL -o {}",
+            names.join(", "),
+            without_password(argument)
+        );
+        SinkError::refused(&without_password(argument), cause)
+    })?;
+    receiver::replay(spool, open(&place)?, &without_password(argument))
+}
+
+/// An argument as it may be shown and stored: an address loses its password (`//user:password@`, `password=`).
+pub fn without_password(argument: &str) -> String {
+    let Some((kind, rest)) = argument.split_once("://") else { return argument.to_owned() };
+    let (server, query) = match rest.split_once('?') {
+        Some((server, query)) => (server, Some(query)),
+        None => (rest, None),
+    };
+    let server = match server.rsplit_once('@') {
+        Some((user, host)) => format!("{}@{host}", user.split(':').next().unwrap_or_default()),
+        None => server.to_owned(),
+    };
+    let secret = |pair: &&str| {
+        let name = pair.split('=').next().unwrap_or_default().to_ascii_lowercase();
+        name.contains("password") || name.contains("secret")
+    };
+    let kept = query.map(|query| query.split('&').filter(|pair| !secret(pair)).collect::<Vec<_>>().join("&"));
+    match kept.filter(|kept| !kept.is_empty()) {
+        Some(query) => format!("{kind}://{server}?{query}"),
+        None => format!("{kind}://{server}"),
+    }
+}
+
 fn by_suffix(path: &str) -> Option<&'static SinkKind> {
     let suffix = Path::new(path).extension()?.to_str()?.to_ascii_lowercase();
     SINKS.iter().find(|kind| kind.suffixes.contains(&suffix.as_str()))
@@ -256,6 +316,21 @@ mod tests {
         assert_eq!(parsed("csv:results.json"), ("csv", "results.json".to_owned(), false));
         assert_eq!(parsed("12:30.csv"), ("csv", "12:30.csv".to_owned(), false));
         assert_eq!(parsed("none:"), ("none", String::new(), false));
+    }
+
+    #[test]
+    fn an_address_loses_its_password_and_nothing_else() {
+        for (given, shown) in [
+            (
+                "postgres://me:se:cr@et@db:5432/scans?sslmode=disable",
+                "postgres://me@db:5432/scans?sslmode=disable",
+            ),
+            ("postgres://db/scans?password=x&user=me&PGPASSWORD=y", "postgres://db/scans?user=me"),
+            ("clickhouse://db:8123/swath", "clickhouse://db:8123/swath"),
+            ("results@home:1.csv", "results@home:1.csv"),
+        ] {
+            assert_eq!(without_password(given), shown);
+        }
     }
 
     #[test]

@@ -39,6 +39,11 @@ pub trait Receiver: Send {
     /// Writes the closing manifest; `records` of the scan are there.
     fn close(&mut self, manifest: &Manifest, records: u64) -> Result<(), SinkError>;
 
+    /// What is done once everything is there: indexes, for one. Its failure loses nothing.
+    fn settle(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+
     /// How it wants to be treated.
     fn manner(&self) -> Manner;
 }
@@ -76,6 +81,8 @@ pub(crate) struct State {
     pub(crate) closing: Option<Manifest>,
     /// Whether the receiver has all of it and was closed.
     pub(crate) done: bool,
+    /// Whether it did what it does after that.
+    pub(crate) settled: bool,
     /// Nobody waits any more; the thread ends as soon as it can.
     pub(crate) abandoned: bool,
     /// Why the receiver takes nothing at the moment.
@@ -328,6 +335,10 @@ impl Delivery {
             let _ = spool::remove(&self.directory);
         }
         self.shared.change(|state| state.done = true);
+        if let Err(error) = self.receiver.settle() {
+            self.shared.change(|state| state.remarks.push(error.to_string()));
+        }
+        self.shared.change(|state| state.settled = true);
         Ok(())
     }
 }

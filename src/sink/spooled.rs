@@ -9,6 +9,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use super::file::shown;
 use super::receiver::{Delivery, Manner, Receiver, Shared};
@@ -163,13 +164,15 @@ impl Running {
             }
             beats = state.beats;
         }
+        if shared.lock().done {
+            drop(shared.wait(SETTLING, |state| state.settled));
+        }
         drop(abandon);
         let (done, delivered, trouble) = {
             let mut state = shared.lock();
             (state.done, state.delivered, state.trouble.take())
         };
         if done {
-            let _ = thread.join();
             return closed;
         }
         // The thread may hang in a server that does not answer; it ends with the process.
@@ -189,3 +192,6 @@ impl Running {
 fn unwritable(spool: &Spool, error: &std::io::Error) -> SinkError {
     SinkError::from_io("write to the spool", &shown(spool.directory()), error)
 }
+
+/// How long indexes may take before the scan ends without having seen their end.
+const SETTLING: Duration = Duration::from_secs(600);

@@ -19,6 +19,7 @@
 //! Invariant: knows no receiver and no format but its own.
 
 mod block;
+mod overflow;
 mod reader;
 
 use std::fs::{self, DirBuilder, File};
@@ -26,6 +27,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+pub use overflow::Overflow;
 pub use reader::{Damage, Item, SpoolReader};
 
 use crate::event::{Manifest, Record, Untrusted};
