@@ -10,7 +10,7 @@ mod signals;
 mod status;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::ScopedJoinHandle;
 use std::time::Duration;
@@ -37,7 +37,7 @@ use crate::sys::{affinity, clock};
 use crate::target::Protocol;
 use crate::tx::{Step, Tx, TxParts};
 use crate::wire::{self, arp::Announcement};
-use crate::writer::{Outlet, Writer, WriterEvent};
+use crate::writer::{self, Distributor, Outlet, Writer, WriterEvent};
 
 pub use manifest::ledger;
 pub use persist::Persist;
@@ -118,9 +118,9 @@ pub fn run(
     let outlets = outlets()?;
     let stats = Arc::new(Stats::new(link.tx.len(), link.rx.len(), outlets.len()));
     let records = Queue::new(RECORDS);
-    let mut writer = Writer::new(records.clone(), Arc::clone(&stats), outlets);
+    let (distributor, mut writers) = writer::split(records.clone(), &stats, outlets);
     let mut manifest = manifest::at_start(plan, setup, argv);
-    writer.begin(&manifest)?;
+    writers.iter_mut().try_for_each(|writer| writer.begin(&manifest))?;
     let signals = signals::Signals::catch()?;
     let cursors = plan.shard.cursors(plan.space.len());
     let walk = Walk::new(cursors, plan.passes, nanoseconds(setup.pass_gap)).from_step(plan.first_step);
@@ -133,7 +133,7 @@ pub fn run(
             let status =
                 if matches!(error, ScanError::Interrupted) { Status::Interrupted } else { Status::Failed };
             manifest::close(&mut manifest, status, manifest::summary(&stats, &walk, 0));
-            writer.finish(&mut manifest);
+            writer::finish(writers, &mut manifest);
             return Err(error);
         }
     };
@@ -145,7 +145,8 @@ pub fn run(
     let control = Control::default();
     status::banner(&job, &link.about);
     let outcome = std::thread::scope(|scope| {
-        let threads = start(scope, &job, &control, link, writer);
+        control.sinks.store(writers.len(), Ordering::Relaxed);
+        let threads = start(scope, &job, &control, link, (distributor, writers));
         watch(&job, &control, &signals, threads)
     });
     Ok(close(&job, &control, outcome, manifest))
@@ -188,6 +189,8 @@ struct Control {
     unread: AtomicBool,
     /// Nothing is left to watch over.
     ended: AtomicBool,
+    /// Sinks that still work.
+    sinks: AtomicUsize,
     /// When the last transmit thread ended, in nanoseconds since the scan began.
     tx_ended_ns: AtomicU64,
     /// The first step of the order that some transmit thread has not settled.
@@ -250,7 +253,8 @@ fn open_link(plan: &Plan, setup: &Setup, templates: &[Assigned]) -> Result<Link,
 struct Threads<'scope> {
     tx: Vec<ScopedJoinHandle<'scope, ()>>,
     rx: Vec<ScopedJoinHandle<'scope, ()>>,
-    writer: ScopedJoinHandle<'scope, Writer>,
+    distributor: ScopedJoinHandle<'scope, ()>,
+    writers: Vec<ScopedJoinHandle<'scope, Writer>>,
     keeper: ScopedJoinHandle<'scope, ()>,
 }
 
@@ -259,7 +263,7 @@ fn start<'scope, 'env: 'scope>(
     job: &'env Job<'env>,
     control: &'env Control,
     link: Link,
-    writer: Writer,
+    (distributor, writers): (Distributor, Vec<Writer>),
 ) -> Threads<'scope> {
     let answers: Vec<Queue<Announcement>> = link.tx.iter().map(|_| Queue::new(ANSWERS)).collect();
     let receivers = link.rx.len();
@@ -281,8 +285,10 @@ fn start<'scope, 'env: 'scope>(
         })
     });
     let tx = tx.collect();
-    let keeper = scope.spawn(move || persist::keep(job, control));
-    Threads { tx, rx, writer: scope.spawn(move || write(writer, job, control)), keeper }
+    let writers = writers.into_iter().map(|writer| scope.spawn(move || write(writer, job, control)));
+    let writers = writers.collect();
+    let distributor = scope.spawn(move || distribute(distributor));
+    Threads { tx, rx, distributor, writers, keeper: scope.spawn(move || persist::keep(job, control)) }
 }
 
 /// Keeps this thread on a processor. One that is gone since is no reason to stop.
@@ -397,7 +403,20 @@ fn receive(mut rx: Rx, index: usize, job: &Job<'_>, control: &Control) {
     }
 }
 
-/// The writer thread.
+/// The thread that hands records to the writers.
+fn distribute(mut distributor: Distributor) {
+    loop {
+        let step = distributor.step();
+        if step.done {
+            return;
+        }
+        if step.taken == 0 {
+            std::thread::sleep(WRITER_PAUSE);
+        }
+    }
+}
+
+/// The thread of one sink.
 fn write(mut writer: Writer, job: &Job<'_>, control: &Control) -> Writer {
     loop {
         let step = writer.step(job.now_ns());
@@ -410,11 +429,16 @@ fn write(mut writer: Writer, job: &Job<'_>, control: &Control) -> Writer {
                 while let Some(error) = writer.take_error() {
                     note(&control.errors, error.to_string());
                 }
-                if event == WriterEvent::NoSinkLeft {
+                let last =
+                    event == WriterEvent::NoSinkLeft && control.sinks.fetch_sub(1, Ordering::Relaxed) == 1;
+                if last {
                     control.fail(&"no output is left to write to");
                 }
             }
             None => {}
+        }
+        for remark in writer.take_remarks() {
+            status::tell(job, &remark);
         }
         if step.done {
             return writer;
@@ -427,7 +451,7 @@ fn write(mut writer: Writer, job: &Job<'_>, control: &Control) -> Writer {
 
 /// What the watching thread hands over at the end.
 struct Outcome {
-    writer: Option<Writer>,
+    writers: Vec<Writer>,
     interrupted: bool,
     /// Whether every reply was awaited as long as it should be.
     awaited: bool,
@@ -442,7 +466,7 @@ fn watch(job: &Job<'_>, control: &Control, signals: &signals::Signals, threads: 
     let mut ended_ns = None;
     let awaited = loop {
         let now_ns = job.now_ns();
-        job.progress.alive(now_ns, job.stats.durable_ns.value());
+        job.progress.alive(now_ns, job.stats.durable_ns());
         let interrupts = signals.count();
         if 0 < interrupts {
             control.stop_tx.store(true, Ordering::Relaxed);
@@ -474,15 +498,22 @@ fn watch(job: &Job<'_>, control: &Control, signals: &signals::Signals, threads: 
         panicked |= thread.join().is_err();
     }
     job.records.close();
-    let writer = threads.writer.join().ok();
+    panicked |= threads.distributor.join().is_err();
+    let mut writers = Vec::with_capacity(threads.writers.len());
+    for thread in threads.writers {
+        match thread.join() {
+            Ok(writer) => writers.push(writer),
+            Err(_) => panicked = true,
+        }
+    }
     control.ended.store(true, Ordering::Release);
     threads.keeper.thread().unpark();
     panicked |= threads.keeper.join().is_err();
-    if panicked || writer.is_none() {
+    if panicked {
         control.fail(&"a thread of swath panicked; this is a defect");
     }
     Outcome {
-        writer,
+        writers,
         interrupted: 0 < signals.count(),
         awaited: awaited && !panicked,
         sending_ns: ended_ns.unwrap_or(0),
@@ -502,7 +533,7 @@ fn close(job: &Job<'_>, control: &Control, outcome: Outcome, mut manifest: Manif
     let left = summary.pending + summary.unsent;
     summary.resume_step = with(&control.resume_step, |step| step.filter(|_| 0 < left));
     manifest::close(&mut manifest, status, summary);
-    for error in outcome.writer.map_or_else(Vec::new, |writer| writer.finish(&mut manifest)) {
+    for error in writer::finish(outcome.writers, &mut manifest) {
         note(&control.errors, error.to_string());
     }
     let checkpoint = persist::end(job, outcome.awaited && !failed, &manifest).unwrap_or_else(|error| {
