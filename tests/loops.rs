@@ -181,6 +181,7 @@ fn bench(plan: &Plan, rate: Rate, paths: Paths, neighbours: u16, moods: Vec<Mood
         paths,
         neighbours: Neighbours::new(hops, 1),
         answers: answers.clone(),
+        questions: Queue::new(4),
         records: records.clone(),
         sources: vec![source],
         stop: Arc::clone(&stop),
@@ -481,6 +482,7 @@ fn with_shared(plan: &Plan, bench: Bench, walk: Arc<Walk>, pace: Arc<Pace>) -> B
         paths: routed(),
         neighbours: Neighbours::new(hops, 1),
         answers: bench.answers.clone(),
+        questions: Queue::new(4),
         records: bench.records.clone(),
         sources: vec![source],
         stop: Arc::clone(&bench.stop),
@@ -549,6 +551,9 @@ fn listening(plan: &Plan, polls: Vec<Vec<Vec<u8>>>, room: usize) -> Listening {
         dedup: Dedup::new(plan.space.len(), 1 << 16),
         records: records.clone(),
         answers: vec![answers.clone()],
+        answers_for: Vec::new(),
+        questions: Queue::new(4),
+        answered: Arc::default(),
         stats: (Arc::clone(&stats), 0),
     });
     Listening { rx, stats, records, answers, polled, left }

@@ -1,6 +1,6 @@
 //! `swath TARGETS -p PORTS`: the scan itself.
 
-use super::{Exit, complain};
+use super::{Exit, complain, discover};
 use crate::cli::Args;
 use crate::cli::build::{self, BuildError};
 use crate::event::Status;
@@ -25,6 +25,7 @@ pub fn run(args: &Args) -> Exit {
 fn prepared(args: &Args) -> Result<Ended, (String, Exit)> {
     let plan = build::plan(args).map_err(refused)?;
     let places = places(args).map_err(sink_refused)?;
+    let plan = discover::narrowed(args, plan)?;
     let setup = build::setup(args, &plan, Host::read).map_err(refused)?;
     let argv = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
     scan::run(&plan, &setup, || outlets(args, places), argv).map_err(|error| match error {
@@ -34,7 +35,7 @@ fn prepared(args: &Args) -> Result<Ended, (String, Exit)> {
     })
 }
 
-fn refused(error: BuildError) -> (String, Exit) {
+pub(super) fn refused(error: BuildError) -> (String, Exit) {
     let exit = match error {
         BuildError::Usage(_) | BuildError::Host(crate::host::HostError::UnknownInterface { .. }) => {
             Exit::Usage
