@@ -633,6 +633,11 @@ pub struct Summary {
     pub pauses: u64,
     /// Targets the bounded "seen" table forgot: a repetition of such a verdict was written again.
     pub forgotten: u64,
+    /// Hosts that are up, of those that were asked.
+    pub hosts_up: u64,
+    /// What became of each port, for at most [`PORTS_IN_SUMMARY`] of them; empty for a shard or a part of a scan, whose share of
+    /// a port nobody counts.
+    pub ports: Vec<PortSummary>,
     /// What became of the accepted verdicts, per sink.
     pub sinks: Vec<SinkSummary>,
     /// Probes a second over the sending time.
@@ -641,6 +646,24 @@ pub struct Summary {
     pub resume_step: Option<u64>,
     /// What one pass missed; `None` with a single pass.
     pub loss: Option<Loss>,
+}
+
+/// More ports than this are not told one by one.
+pub const PORTS_IN_SUMMARY: usize = 1_024;
+
+/// What became of a port's targets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortSummary {
+    /// The port, as `53/udp`.
+    pub port: String,
+    /// Its targets.
+    pub targets: u64,
+    /// Of those, targets that answered, whatever they said.
+    pub answered: u64,
+    /// Of those, targets without an answer.
+    pub silent: u64,
+    /// What silence means there: `filtered` or `open|filtered`.
+    pub silence: String,
 }
 
 /// An estimate of what one pass missed, by capture and recapture (docs/loss.md).

@@ -9,6 +9,7 @@ mod persist;
 mod signals;
 mod status;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -32,11 +33,12 @@ use crate::probe::{self, Judge};
 use crate::queue::Queue;
 use crate::rx::{Rx, RxParts};
 use crate::sink::SinkError;
-use crate::stats::Stats;
+use crate::stats::{PortCounts, Stats};
 use crate::sys::{affinity, clock};
 use crate::target::Protocol;
 use crate::tx::{Step, Tx, TxParts};
-use crate::wire::{self, arp::Announcement};
+use crate::wire::arp::{Announcement, Asked};
+use crate::wire::{self, nd};
 use crate::writer::{self, Distributor, Outlet, Writer, WriterEvent};
 
 pub use manifest::ledger;
@@ -140,8 +142,24 @@ pub fn run(
     let start_ns = clock::monotonic_ns();
     let pace = Arc::new(Pace::new(setup.rate));
     let cpus = if setup.pin { affinity::spread(stats.tx.len() + stats.rx.len()) } else { Vec::new() };
-    let job =
-        Job { plan, setup, key, templates, walk, pace, records, stats, start_ns, cpus, persist, progress };
+    let answered = Arc::new(PortCounts::new(plan.space.port_targets()));
+    let questions = Queue::new(ANSWERS);
+    let job = Job {
+        plan,
+        setup,
+        key,
+        templates,
+        walk,
+        pace,
+        records,
+        stats,
+        answered,
+        questions,
+        start_ns,
+        cpus,
+        persist,
+        progress,
+    };
     let control = Control::default();
     status::banner(&job, &link.about);
     let outcome = std::thread::scope(|scope| {
@@ -162,6 +180,9 @@ struct Job<'a> {
     pace: Arc<Pace>,
     records: Queue<Record>,
     stats: Arc<Stats>,
+    answered: Arc<PortCounts>,
+    /// What neighbours ask about addresses that no interface has.
+    questions: Queue<Asked>,
     start_ns: u64,
     /// The processor of each transmit thread, then of each receive thread; none where they are not pinned.
     cpus: Vec<usize>,
@@ -193,6 +214,8 @@ struct Control {
     sinks: AtomicUsize,
     /// When the last transmit thread ended, in nanoseconds since the scan began.
     tx_ended_ns: AtomicU64,
+    /// Transmit threads that have no probe left.
+    tx_done: AtomicUsize,
     /// The first step of the order that some transmit thread has not settled.
     resume_step: Mutex<Option<u64>>,
     remarks: Mutex<Vec<String>>,
@@ -240,13 +263,22 @@ fn open_link(plan: &Plan, setup: &Setup, templates: &[Assigned]) -> Result<Link,
         hops: setup.hops.clone(),
         gate: Arc::new(plan.gate()),
         filter: Filter {
-            addresses: setup.sources.iter().map(|source| source.address).collect(),
+            addresses: heard(setup),
             port_first: setup.ports.first(),
             port_last: setup.ports.last(),
             any_protocol: templates.iter().any(|assigned| assigned.protocol.wire() == Protocol::IP),
         },
         queues: setup.queues,
     })
+}
+
+/// The addresses that frames for us go to: our own, and the groups in which neighbours ask for those that no interface has.
+fn heard(setup: &Setup) -> Vec<IpAddr> {
+    let groups = setup.answers_for.iter().filter_map(|address| match address {
+        IpAddr::V6(address) => Some(IpAddr::V6(nd::group(*address))),
+        IpAddr::V4(_) => None,
+    });
+    setup.sources.iter().map(|source| source.address).chain(groups).collect()
 }
 
 /// The running threads.
@@ -320,6 +352,7 @@ fn transmitter(
         paths: setup.paths.clone(),
         neighbours,
         answers,
+        questions: job.questions.clone(),
         records: job.records.clone(),
         sources: setup.sources.clone(),
         stop: Arc::clone(&control.stop_tx),
@@ -352,6 +385,9 @@ fn receiver(
         dedup: Dedup::new(plan.space.len(), dedup::DEFAULT_BYTES / receivers),
         records: job.records.clone(),
         answers: answers.to_vec(),
+        answers_for: setup.answers_for.clone(),
+        questions: job.questions.clone(),
+        answered: Arc::clone(&job.answered),
         stats: (Arc::clone(&job.stats), index),
         epoch_offset_ns: clock::realtime_ns() - job.now_ns(),
     })
@@ -373,13 +409,25 @@ fn transmit(mut tx: Tx, job: &Job<'_>, control: &Control) {
     let earliest = |first: Option<u64>| Some(first.map_or(step, |first| first.min(step)));
     with(&control.resume_step, |first| *first = earliest(*first));
     control.tx_ended_ns.fetch_max(job.now_ns(), Ordering::Release);
-    if let Err(error) = result {
+    control.tx_done.fetch_add(1, Ordering::Release);
+    if let Err(error) = result.and_then(|()| linger(&mut tx, job, control)) {
         control.fail(&error);
     }
     match tx.finish(job.now_ns()) {
         Ok(remark) => remark.into_iter().for_each(|remark| note(&control.remarks, remark)),
         Err(error) => control.fail(&error),
     }
+}
+
+/// Goes on answering for the addresses that no interface has until no reply is awaited any more: a neighbour that forgets who
+/// has such an address cannot reply to it.
+fn linger(tx: &mut Tx, job: &Job<'_>, control: &Control) -> Result<(), LinkError> {
+    while !job.setup.answers_for.is_empty() && !control.stop_rx.load(Ordering::Acquire) {
+        let now_ns = job.now_ns();
+        let until_ns = tx.linger(now_ns)?;
+        clock::sleep_until(job.start_ns + until_ns.min(now_ns + NAP_NS));
+    }
+    Ok(())
 }
 
 /// The receive thread.
@@ -472,7 +520,8 @@ fn watch(job: &Job<'_>, control: &Control, signals: &signals::Signals, threads: 
             control.stop_tx.store(true, Ordering::Relaxed);
         }
         // Asked of the threads themselves: one that panicked has ended, too.
-        if ended_ns.is_none() && threads.tx.iter().all(ScopedJoinHandle::is_finished) {
+        let done = control.tx_done.load(Ordering::Acquire) == threads.tx.len();
+        if ended_ns.is_none() && (done || threads.tx.iter().all(ScopedJoinHandle::is_finished)) {
             let noted = control.tx_ended_ns.load(Ordering::Acquire);
             ended_ns = Some(if noted == 0 { now_ns } else { noted });
         }
@@ -530,6 +579,7 @@ fn close(job: &Job<'_>, control: &Control, outcome: Outcome, mut manifest: Manif
         (false, false) => Status::Complete,
     };
     let mut summary = manifest::summary(&job.stats, &job.walk, outcome.sending_ns);
+    summary.ports = manifest::ports(job, status);
     let left = summary.pending + summary.unsent;
     summary.resume_step = with(&control.resume_step, |step| step.filter(|_| 0 < left));
     manifest::close(&mut manifest, status, summary);

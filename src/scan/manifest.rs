@@ -5,12 +5,14 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use sha2::{Digest, Sha256};
 
 use super::{Ended, Job};
-use crate::event::{Course, Invalid, Loss, Manifest, Part, Status, Summary};
+use crate::event::{
+    Course, Invalid, Loss, Manifest, PORTS_IN_SUMMARY, Part, PortSummary, SinkSummary, State, Status, Summary,
+};
 use crate::order::{self, Walk};
 use crate::plan::{Plan, Setup};
 use crate::stats::Stats;
 use crate::sys::clock;
-use crate::target::PortSet;
+use crate::target::{Port, PortSet};
 use crate::text::{counted, duration, grouped, scaled};
 
 /// The manifest of a scan that begins.
@@ -114,11 +116,34 @@ pub(super) fn summary(stats: &Stats, walk: &Walk, sending_ns: u64) -> Summary {
         requeued: stats.tx_total(|tx| &tx.requeued),
         pauses: stats.tx_total(|tx| &tx.pauses),
         forgotten: stats.rx_total(|rx| &rx.evicted),
+        hosts_up: stats.rx_total(|rx| &rx.up),
+        ports: Vec::new(),
         sinks: Vec::new(),
         resume_step: None,
         loss: Loss::from_counts(recaptured, recaptured - stats.rx_total(|rx| &rx.both).min(recaptured)),
         reached_pps: if sending_ns == 0 { 0 } else { u64::try_from(per_second).unwrap_or(u64::MAX) },
     }
+}
+
+/// What became of each port, when this run was the whole scan.
+pub(super) fn ports(job: &Job<'_>, status: Status) -> Vec<PortSummary> {
+    let plan = job.plan;
+    let whole = status == Status::Complete && plan.shard.count() == 1 && plan.first_step == 0;
+    if !whole || PORTS_IN_SUMMARY < job.answered.rows().len() {
+        return Vec::new();
+    }
+    let silence = |port: Port| {
+        let probe = plan.probes.iter().find(|probe| probe.protocols().contains(&port.protocol));
+        probe.map_or(State::Filtered, |probe| probe.silence()).name()
+    };
+    let row = |(port, targets, answered): (Port, u64, u64)| PortSummary {
+        port: Port { protocol: port.protocol.wire(), ..port }.to_string(),
+        targets,
+        answered,
+        silent: targets - answered,
+        silence: silence(port).to_owned(),
+    };
+    job.answered.rows().map(row).collect()
 }
 
 /// The closing ledger, for people: each line is an equation that holds, or says that it does not.
@@ -163,16 +188,8 @@ pub fn ledger(ended: &Ended) -> String {
         count(summary.accepted),
         count(summary.kernel_drops)
     ));
-    for sink in &summary.sinks {
-        text.push_str(&format!(
-            "results  {} accepted = {} written to {} + {} filtered + {} suppressed\n",
-            count(summary.accepted),
-            count(sink.written),
-            sink.name,
-            count(sink.filtered),
-            count(sink.suppressed)
-        ));
-    }
+    text.push_str(&answers(summary));
+    text.push_str(&results(summary));
     if let Some(loss) = &summary.loss {
         text.push_str(&format!(
             "loss     one pass misses {} of what answers (95 %: {} to {}): {} of {} targets that answered a later pass\n",
@@ -197,6 +214,43 @@ pub fn ledger(ended: &Ended) -> String {
     }
     text
 }
+
+/// What became of the verdicts in each sink.
+fn results(summary: &Summary) -> String {
+    let count = |number: u64| grouped(number.into());
+    let line = |sink: &SinkSummary| {
+        format!(
+            "results  {} accepted = {} written to {} + {} filtered + {} suppressed\n",
+            count(summary.accepted),
+            count(sink.written),
+            sink.name,
+            count(sink.filtered),
+            count(sink.suppressed)
+        )
+    };
+    summary.sinks.iter().map(line).collect()
+}
+
+/// Hosts that are up, and what became of each port where there are few.
+fn answers(summary: &Summary) -> String {
+    let mut text = match summary.hosts_up {
+        0 => String::new(),
+        up => format!("hosts    {} up\n", grouped(up.into())),
+    };
+    if summary.ports.len() <= PORTS_IN_LEDGER {
+        for PortSummary { port, targets, answered, silent, silence } in &summary.ports {
+            let [targets, answered, silent] =
+                [targets, answered, silent].map(|count| grouped((*count).into()));
+            text.push_str(&format!(
+                "port     {port}: {targets} asked = {answered} answered + {silent} without an answer ({silence})\n"
+            ));
+        }
+    }
+    text
+}
+
+/// More ports than this are in the manifest only.
+const PORTS_IN_LEDGER: usize = 12;
 
 /// What happened on the way that a reader of the results may want to know; nothing about what did not.
 fn notes(summary: &Summary) -> String {
