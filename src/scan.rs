@@ -41,7 +41,7 @@ use crate::wire::arp::{Announcement, Asked};
 use crate::wire::{self, nd};
 use crate::writer::{self, Distributor, Outlet, Writer, WriterEvent};
 
-pub use manifest::ledger;
+pub use manifest::{ledger, summary};
 pub use persist::Persist;
 
 /// How a scan ended.

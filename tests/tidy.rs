@@ -25,10 +25,11 @@ const LAW: &[(&str, &[&str])] = &[
     ("cookie", &["target", "batch"]),
     ("pace", &[]),
     ("path", &[]),
+    ("world", &["target", "wire"]),
     ("dedup", &["event"]),
     ("neighbour", &["batch", "target", "wire"]),
     // L2
-    ("link", &["sys", "wire", "batch", "gate"]),
+    ("link", &["sys", "wire", "batch", "gate", "world"]),
     ("probe", &["wire", "target", "cookie", "event", "batch"]),
     ("sink", &["event", "target"]),
     ("source", &["event", "target"]),

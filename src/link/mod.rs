@@ -20,6 +20,7 @@ mod pcap;
 mod sample;
 mod stamper;
 mod steer;
+pub mod world;
 mod xdp_live;
 mod xdp_program;
 
@@ -33,7 +34,7 @@ use crate::wire::ethernet::Mac;
 
 /// Every kind of link.
 pub const BACKENDS: &[Backend] =
-    &[af_packet::BACKEND, af_xdp::BACKEND, xdp_live::BACKEND, null::BACKEND, pcap::BACKEND];
+    &[af_packet::BACKEND, af_xdp::BACKEND, xdp_live::BACKEND, null::BACKEND, pcap::BACKEND, world::BACKEND];
 
 /// Transmits batches.
 pub trait TxQueue: Send {
@@ -315,12 +316,13 @@ mod tests {
     fn a_backend_that_transmits_asks_for_an_interface_and_the_others_open_without() {
         let directory = tempfile::tempdir().expect("a directory");
         for backend in BACKENDS {
-            let argument = (backend.name == "pcap").then(|| directory.path().join(backend.name));
+            let argument = sample::argument(backend, directory.path());
             let result = (backend.open)(&LinkSpec { argument, ..sample::spec() });
             match result {
                 Ok(link) => {
                     assert!(!backend.transmits, "{} has nothing to transmit on", backend.name);
-                    assert_eq!((link.tx.len(), link.rx.len()), (1, 0));
+                    assert_eq!(link.tx.len(), 1);
+                    assert_eq!(link.rx.is_empty(), backend.name != "world", "only the world answers");
                     assert!(!link.about.is_empty());
                 }
                 Err(error) => {
@@ -337,7 +339,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         for backend in BACKENDS.iter().filter(|backend| !backend.transmits) {
             let gate = Arc::new(Gate::new([(excluded, excluded)], []));
-            let argument = (backend.name == "pcap").then(|| directory.path().join(backend.name));
+            let argument = sample::argument(backend, directory.path());
             let mut link = (backend.open)(&LinkSpec { argument, gate, ..sample::spec() }).expect("opened");
             let queue = &mut link.tx[0];
             assert_eq!(queue.submit(&sample::batch(0, 3)).expect("allowed").lanes, 0b111);

@@ -87,7 +87,7 @@ pub(super) fn close(manifest: &mut Manifest, status: Status, summary: Summary) {
 }
 
 /// The account of all threads. The sinks' part is filled in by the writer.
-pub(super) fn summary(stats: &Stats, walk: &Walk, sending_ns: u64) -> Summary {
+pub fn summary(stats: &Stats, walk: &Walk, sending_ns: u64) -> Summary {
     let sent = stats.tx_total(|tx| &tx.sent);
     let invalid = Invalid::ALL.map(|reason| {
         let count = stats.rx_total(|rx| &rx.invalid[reason as usize]);
