@@ -21,6 +21,7 @@ pub mod target;
 pub mod event;
 pub mod queue;
 pub mod stats;
+pub mod store;
 pub mod sys;
 pub mod text;
 pub mod wire;
@@ -36,6 +37,11 @@ pub mod order;
 pub mod pace;
 pub mod path;
 pub mod world;
+
+#[cfg(feature = "columnar")]
+pub mod columnar;
+pub mod sorted;
+pub mod spool;
 
 pub mod link;
 pub mod probe;

@@ -12,9 +12,9 @@ use crate::event::{Invalid, Proof, Record, State};
 use crate::link::{LinkError, RxQueue};
 use crate::probe::{Judge, Judgement, Probe};
 use crate::queue::Queue;
-use crate::stats::{RxCounters, Stats};
+use crate::stats::{PortCounts, RxCounters, Stats};
 use crate::target::Space;
-use crate::wire::arp::Announcement;
+use crate::wire::arp::{Announcement, Asked};
 use crate::wire::{Frame, Malformed, Segment, Transport, nd};
 
 /// One receive thread's state.
@@ -46,6 +46,12 @@ pub struct RxParts {
     pub records: Queue<Record>,
     /// Where neighbours' answers go: one queue for each transmit thread.
     pub answers: Vec<Queue<Announcement>>,
+    /// Our addresses that no interface has: neighbours ask for them.
+    pub answers_for: Vec<IpAddr>,
+    /// Where neighbours' questions for them go.
+    pub questions: Queue<Asked>,
+    /// How many targets of each port answered.
+    pub answered: Arc<PortCounts>,
     /// The scan's counters and which receive thread this is.
     pub stats: (Arc<Stats>, usize),
     /// What to add to `now` for the time since the Unix epoch, in nanoseconds.
@@ -61,15 +67,43 @@ struct Desk {
     dedup: Dedup,
     records: Queue<Record>,
     answers: Vec<Queue<Announcement>>,
+    answers_for: Vec<IpAddr>,
+    questions: Queue<Asked>,
+    answered: Arc<PortCounts>,
     stats: (Arc<Stats>, usize),
 }
 
 impl Rx {
     /// A receiver at the start of its work.
     pub fn new(parts: RxParts) -> Rx {
-        let RxParts { queue, read, probes, judge, space, dedup, records, answers, stats, epoch_offset_ns } =
-            parts;
-        let desk = Desk { read, probes, judge, space, dedup, records, answers, stats };
+        let RxParts {
+            queue,
+            read,
+            probes,
+            judge,
+            space,
+            dedup,
+            records,
+            answers,
+            answers_for,
+            questions,
+            answered,
+            stats,
+            epoch_offset_ns,
+        } = parts;
+        let desk = Desk {
+            read,
+            probes,
+            judge,
+            space,
+            dedup,
+            records,
+            answers,
+            answers_for,
+            questions,
+            answered,
+            stats,
+        };
         Rx {
             queue,
             judgements: Vec::with_capacity(CHUNK),
@@ -163,6 +197,10 @@ impl Desk {
                         let _ = queue.push(announcement);
                     }
                 }
+                if let Some(asked) = asked(&segment, &self.answers_for) {
+                    // As above: who is not answered asks again.
+                    let _ = self.questions.push(asked);
+                }
                 return Some(segment);
             }
             Ok(Frame::Other) => counters.not_ours.add(1),
@@ -194,7 +232,7 @@ impl Desk {
                         settle(
                             record,
                             (&self.space, &mut self.dedup),
-                            &self.stats.0.rx[self.stats.1],
+                            (&self.stats.0.rx[self.stats.1], &self.answered),
                             accepted,
                         );
                     }
@@ -216,7 +254,7 @@ impl Desk {
 fn settle(
     record: &Record,
     (space, dedup): (&Space, &mut Dedup),
-    counters: &RxCounters,
+    (counters, answered): (&RxCounters, &PortCounts),
     accepted: &mut Vec<Record>,
 ) {
     let rank = space.rank(&record.target());
@@ -229,17 +267,36 @@ fn settle(
         }
         return;
     };
+    // However many questions say that a host is up, it is one fact.
+    let number = if record.state == State::Up { space.host(number) } else { number };
     let seen = dedup.insert(number, record.state, record.pass);
+    if seen.first {
+        answered.answered(record.target().port);
+    }
     count_passes(counters, record.pass, seen.passes_before);
     if seen.new {
         counters.accepted.add(1);
         counters.open.add(u64::from(record.state == State::Open));
+        counters.up.add(u64::from(record.state == State::Up));
         let mut record = *record;
         record.protocol = record.protocol.wire();
         accepted.push(record);
     } else {
         counters.duplicate.add(1);
     }
+}
+
+/// Who asks for one of these addresses, and for which.
+fn asked(segment: &Segment<'_>, addresses: &[IpAddr]) -> Option<Asked> {
+    if addresses.is_empty() {
+        return None;
+    }
+    let asked = match &segment.transport {
+        Transport::Arp(packet) => packet.question(),
+        Transport::Icmpv6(message) => nd::solicited(message, segment.ttl, segment.source),
+        _ => None,
+    };
+    asked.filter(|asked| addresses.contains(&asked.wanted))
 }
 
 /// What a neighbour says of itself.

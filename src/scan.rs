@@ -9,8 +9,9 @@ mod persist;
 mod signals;
 mod status;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::ScopedJoinHandle;
 use std::time::Duration;
@@ -32,12 +33,13 @@ use crate::probe::{self, Judge};
 use crate::queue::Queue;
 use crate::rx::{Rx, RxParts};
 use crate::sink::SinkError;
-use crate::stats::Stats;
+use crate::stats::{PortCounts, Stats};
 use crate::sys::{affinity, clock};
 use crate::target::Protocol;
 use crate::tx::{Step, Tx, TxParts};
-use crate::wire::{self, arp::Announcement};
-use crate::writer::{Outlet, Writer, WriterEvent};
+use crate::wire::arp::{Announcement, Asked};
+use crate::wire::{self, nd};
+use crate::writer::{self, Distributor, Outlet, Writer, WriterEvent};
 
 pub use manifest::{ledger, summary};
 pub use persist::Persist;
@@ -118,9 +120,9 @@ pub fn run(
     let outlets = outlets()?;
     let stats = Arc::new(Stats::new(link.tx.len(), link.rx.len(), outlets.len()));
     let records = Queue::new(RECORDS);
-    let mut writer = Writer::new(records.clone(), Arc::clone(&stats), outlets);
+    let (distributor, mut writers) = writer::split(records.clone(), &stats, outlets);
     let mut manifest = manifest::at_start(plan, setup, argv);
-    writer.begin(&manifest)?;
+    writers.iter_mut().try_for_each(|writer| writer.begin(&manifest))?;
     let signals = signals::Signals::catch()?;
     let cursors = plan.shard.cursors(plan.space.len());
     let walk = Walk::new(cursors, plan.passes, nanoseconds(setup.pass_gap)).from_step(plan.first_step);
@@ -133,19 +135,36 @@ pub fn run(
             let status =
                 if matches!(error, ScanError::Interrupted) { Status::Interrupted } else { Status::Failed };
             manifest::close(&mut manifest, status, manifest::summary(&stats, &walk, 0));
-            writer.finish(&mut manifest);
+            writer::finish(writers, &mut manifest);
             return Err(error);
         }
     };
     let start_ns = clock::monotonic_ns();
     let pace = Arc::new(Pace::new(setup.rate));
     let cpus = if setup.pin { affinity::spread(stats.tx.len() + stats.rx.len()) } else { Vec::new() };
-    let job =
-        Job { plan, setup, key, templates, walk, pace, records, stats, start_ns, cpus, persist, progress };
+    let answered = Arc::new(PortCounts::new(plan.space.port_targets()));
+    let questions = Queue::new(ANSWERS);
+    let job = Job {
+        plan,
+        setup,
+        key,
+        templates,
+        walk,
+        pace,
+        records,
+        stats,
+        answered,
+        questions,
+        start_ns,
+        cpus,
+        persist,
+        progress,
+    };
     let control = Control::default();
     status::banner(&job, &link.about);
     let outcome = std::thread::scope(|scope| {
-        let threads = start(scope, &job, &control, link, writer);
+        control.sinks.store(writers.len(), Ordering::Relaxed);
+        let threads = start(scope, &job, &control, link, (distributor, writers));
         watch(&job, &control, &signals, threads)
     });
     Ok(close(&job, &control, outcome, manifest))
@@ -161,6 +180,9 @@ struct Job<'a> {
     pace: Arc<Pace>,
     records: Queue<Record>,
     stats: Arc<Stats>,
+    answered: Arc<PortCounts>,
+    /// What neighbours ask about addresses that no interface has.
+    questions: Queue<Asked>,
     start_ns: u64,
     /// The processor of each transmit thread, then of each receive thread; none where they are not pinned.
     cpus: Vec<usize>,
@@ -188,8 +210,12 @@ struct Control {
     unread: AtomicBool,
     /// Nothing is left to watch over.
     ended: AtomicBool,
+    /// Sinks that still work.
+    sinks: AtomicUsize,
     /// When the last transmit thread ended, in nanoseconds since the scan began.
     tx_ended_ns: AtomicU64,
+    /// Transmit threads that have no probe left.
+    tx_done: AtomicUsize,
     /// The first step of the order that some transmit thread has not settled.
     resume_step: Mutex<Option<u64>>,
     remarks: Mutex<Vec<String>>,
@@ -237,7 +263,7 @@ fn open_link(plan: &Plan, setup: &Setup, templates: &[Assigned]) -> Result<Link,
         hops: setup.hops.clone(),
         gate: Arc::new(plan.gate()),
         filter: Filter {
-            addresses: setup.sources.iter().map(|source| source.address).collect(),
+            addresses: heard(setup),
             port_first: setup.ports.first(),
             port_last: setup.ports.last(),
             any_protocol: templates.iter().any(|assigned| assigned.protocol.wire() == Protocol::IP),
@@ -246,11 +272,21 @@ fn open_link(plan: &Plan, setup: &Setup, templates: &[Assigned]) -> Result<Link,
     })
 }
 
+/// The addresses that frames for us go to: our own, and the groups in which neighbours ask for those that no interface has.
+fn heard(setup: &Setup) -> Vec<IpAddr> {
+    let groups = setup.answers_for.iter().filter_map(|address| match address {
+        IpAddr::V6(address) => Some(IpAddr::V6(nd::group(*address))),
+        IpAddr::V4(_) => None,
+    });
+    setup.sources.iter().map(|source| source.address).chain(groups).collect()
+}
+
 /// The running threads.
 struct Threads<'scope> {
     tx: Vec<ScopedJoinHandle<'scope, ()>>,
     rx: Vec<ScopedJoinHandle<'scope, ()>>,
-    writer: ScopedJoinHandle<'scope, Writer>,
+    distributor: ScopedJoinHandle<'scope, ()>,
+    writers: Vec<ScopedJoinHandle<'scope, Writer>>,
     keeper: ScopedJoinHandle<'scope, ()>,
 }
 
@@ -259,7 +295,7 @@ fn start<'scope, 'env: 'scope>(
     job: &'env Job<'env>,
     control: &'env Control,
     link: Link,
-    writer: Writer,
+    (distributor, writers): (Distributor, Vec<Writer>),
 ) -> Threads<'scope> {
     let answers: Vec<Queue<Announcement>> = link.tx.iter().map(|_| Queue::new(ANSWERS)).collect();
     let receivers = link.rx.len();
@@ -281,8 +317,10 @@ fn start<'scope, 'env: 'scope>(
         })
     });
     let tx = tx.collect();
-    let keeper = scope.spawn(move || persist::keep(job, control));
-    Threads { tx, rx, writer: scope.spawn(move || write(writer, job, control)), keeper }
+    let writers = writers.into_iter().map(|writer| scope.spawn(move || write(writer, job, control)));
+    let writers = writers.collect();
+    let distributor = scope.spawn(move || distribute(distributor));
+    Threads { tx, rx, distributor, writers, keeper: scope.spawn(move || persist::keep(job, control)) }
 }
 
 /// Keeps this thread on a processor. One that is gone since is no reason to stop.
@@ -314,6 +352,7 @@ fn transmitter(
         paths: setup.paths.clone(),
         neighbours,
         answers,
+        questions: job.questions.clone(),
         records: job.records.clone(),
         sources: setup.sources.clone(),
         stop: Arc::clone(&control.stop_tx),
@@ -346,6 +385,9 @@ fn receiver(
         dedup: Dedup::new(plan.space.len(), dedup::DEFAULT_BYTES / receivers),
         records: job.records.clone(),
         answers: answers.to_vec(),
+        answers_for: setup.answers_for.clone(),
+        questions: job.questions.clone(),
+        answered: Arc::clone(&job.answered),
         stats: (Arc::clone(&job.stats), index),
         epoch_offset_ns: clock::realtime_ns() - job.now_ns(),
     })
@@ -367,13 +409,25 @@ fn transmit(mut tx: Tx, job: &Job<'_>, control: &Control) {
     let earliest = |first: Option<u64>| Some(first.map_or(step, |first| first.min(step)));
     with(&control.resume_step, |first| *first = earliest(*first));
     control.tx_ended_ns.fetch_max(job.now_ns(), Ordering::Release);
-    if let Err(error) = result {
+    control.tx_done.fetch_add(1, Ordering::Release);
+    if let Err(error) = result.and_then(|()| linger(&mut tx, job, control)) {
         control.fail(&error);
     }
     match tx.finish(job.now_ns()) {
         Ok(remark) => remark.into_iter().for_each(|remark| note(&control.remarks, remark)),
         Err(error) => control.fail(&error),
     }
+}
+
+/// Goes on answering for the addresses that no interface has until no reply is awaited any more: a neighbour that forgets who
+/// has such an address cannot reply to it.
+fn linger(tx: &mut Tx, job: &Job<'_>, control: &Control) -> Result<(), LinkError> {
+    while !job.setup.answers_for.is_empty() && !control.stop_rx.load(Ordering::Acquire) {
+        let now_ns = job.now_ns();
+        let until_ns = tx.linger(now_ns)?;
+        clock::sleep_until(job.start_ns + until_ns.min(now_ns + NAP_NS));
+    }
+    Ok(())
 }
 
 /// The receive thread.
@@ -397,7 +451,20 @@ fn receive(mut rx: Rx, index: usize, job: &Job<'_>, control: &Control) {
     }
 }
 
-/// The writer thread.
+/// The thread that hands records to the writers.
+fn distribute(mut distributor: Distributor) {
+    loop {
+        let step = distributor.step();
+        if step.done {
+            return;
+        }
+        if step.taken == 0 {
+            std::thread::sleep(WRITER_PAUSE);
+        }
+    }
+}
+
+/// The thread of one sink.
 fn write(mut writer: Writer, job: &Job<'_>, control: &Control) -> Writer {
     loop {
         let step = writer.step(job.now_ns());
@@ -410,11 +477,16 @@ fn write(mut writer: Writer, job: &Job<'_>, control: &Control) -> Writer {
                 while let Some(error) = writer.take_error() {
                     note(&control.errors, error.to_string());
                 }
-                if event == WriterEvent::NoSinkLeft {
+                let last =
+                    event == WriterEvent::NoSinkLeft && control.sinks.fetch_sub(1, Ordering::Relaxed) == 1;
+                if last {
                     control.fail(&"no output is left to write to");
                 }
             }
             None => {}
+        }
+        for remark in writer.take_remarks() {
+            status::tell(job, &remark);
         }
         if step.done {
             return writer;
@@ -427,7 +499,7 @@ fn write(mut writer: Writer, job: &Job<'_>, control: &Control) -> Writer {
 
 /// What the watching thread hands over at the end.
 struct Outcome {
-    writer: Option<Writer>,
+    writers: Vec<Writer>,
     interrupted: bool,
     /// Whether every reply was awaited as long as it should be.
     awaited: bool,
@@ -442,13 +514,14 @@ fn watch(job: &Job<'_>, control: &Control, signals: &signals::Signals, threads: 
     let mut ended_ns = None;
     let awaited = loop {
         let now_ns = job.now_ns();
-        job.progress.alive(now_ns, job.stats.durable_ns.value());
+        job.progress.alive(now_ns, job.stats.durable_ns());
         let interrupts = signals.count();
         if 0 < interrupts {
             control.stop_tx.store(true, Ordering::Relaxed);
         }
         // Asked of the threads themselves: one that panicked has ended, too.
-        if ended_ns.is_none() && threads.tx.iter().all(ScopedJoinHandle::is_finished) {
+        let done = control.tx_done.load(Ordering::Acquire) == threads.tx.len();
+        if ended_ns.is_none() && (done || threads.tx.iter().all(ScopedJoinHandle::is_finished)) {
             let noted = control.tx_ended_ns.load(Ordering::Acquire);
             ended_ns = Some(if noted == 0 { now_ns } else { noted });
         }
@@ -474,15 +547,22 @@ fn watch(job: &Job<'_>, control: &Control, signals: &signals::Signals, threads: 
         panicked |= thread.join().is_err();
     }
     job.records.close();
-    let writer = threads.writer.join().ok();
+    panicked |= threads.distributor.join().is_err();
+    let mut writers = Vec::with_capacity(threads.writers.len());
+    for thread in threads.writers {
+        match thread.join() {
+            Ok(writer) => writers.push(writer),
+            Err(_) => panicked = true,
+        }
+    }
     control.ended.store(true, Ordering::Release);
     threads.keeper.thread().unpark();
     panicked |= threads.keeper.join().is_err();
-    if panicked || writer.is_none() {
+    if panicked {
         control.fail(&"a thread of swath panicked; this is a defect");
     }
     Outcome {
-        writer,
+        writers,
         interrupted: 0 < signals.count(),
         awaited: awaited && !panicked,
         sending_ns: ended_ns.unwrap_or(0),
@@ -499,10 +579,11 @@ fn close(job: &Job<'_>, control: &Control, outcome: Outcome, mut manifest: Manif
         (false, false) => Status::Complete,
     };
     let mut summary = manifest::summary(&job.stats, &job.walk, outcome.sending_ns);
+    summary.ports = manifest::ports(job, status);
     let left = summary.pending + summary.unsent;
     summary.resume_step = with(&control.resume_step, |step| step.filter(|_| 0 < left));
     manifest::close(&mut manifest, status, summary);
-    for error in outcome.writer.map_or_else(Vec::new, |writer| writer.finish(&mut manifest)) {
+    for error in writer::finish(outcome.writers, &mut manifest) {
         note(&control.errors, error.to_string());
     }
     let checkpoint = persist::end(job, outcome.awaited && !failed, &manifest).unwrap_or_else(|error| {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crossbeam_utils::CachePadded;
 
 use crate::event::Invalid;
+use crate::target::Port;
 
 /// A counter with one writer. Cheaper than an atomic increment: the owner loads and stores.
 #[derive(Debug, Default)]
@@ -64,6 +65,8 @@ pub struct RxCounters {
     pub accepted: Counter,
     /// Of those, open.
     pub open: Counter,
+    /// Of those, hosts that are up.
+    pub up: Counter,
     /// Frames the kernel dropped.
     pub kernel_drops: Counter,
     /// Targets that answered a pass after the first.
@@ -86,6 +89,39 @@ pub struct SinkCounters {
     pub filtered: Counter,
     /// Records held back by a cap or lost by a sink that failed.
     pub suppressed: Counter,
+    /// Every reply that had arrived by then stands in the sink: nanoseconds since the scan began.
+    pub durable_ns: Counter,
+    /// 1 once the sink has failed.
+    pub failed: Counter,
+}
+
+/// How many targets of each port answered. Any thread may add: it happens once for each target.
+#[derive(Debug, Default)]
+pub struct PortCounts {
+    /// Each port with the number of its targets and of those that answered; ascending by port.
+    rows: Vec<(Port, u64, AtomicU64)>,
+}
+
+impl PortCounts {
+    /// Counts for ports with so many targets each, nothing answered. Ports that ask for hosts are left out.
+    pub fn new(targets: impl IntoIterator<Item = (Port, u64)>) -> PortCounts {
+        let ports = targets.into_iter().filter(|(port, _)| !port.protocol.asks_host());
+        let mut rows: Vec<_> = ports.map(|(port, targets)| (port, targets, AtomicU64::new(0))).collect();
+        rows.sort_by_key(|(port, _, _)| *port);
+        PortCounts { rows }
+    }
+
+    /// A target of this port answered for the first time.
+    pub fn answered(&self, port: Port) {
+        if let Ok(row) = self.rows.binary_search_by_key(&port, |(port, _, _)| *port) {
+            self.rows[row].2.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Each port, how many targets it has, and how many of them answered.
+    pub fn rows(&self) -> impl ExactSizeIterator<Item = (Port, u64, u64)> + '_ {
+        self.rows.iter().map(|(port, targets, answered)| (*port, *targets, answered.load(Ordering::Relaxed)))
+    }
 }
 
 /// Every counter of a scan. Each thread writes its own set; one thread reads them all.
@@ -97,9 +133,6 @@ pub struct Stats {
     pub rx: Vec<CachePadded<RxCounters>>,
     /// One set per sink.
     pub sinks: Vec<CachePadded<SinkCounters>>,
-    /// Every reply that had arrived by then stands in every output that still works: nanoseconds since the scan began.
-    /// Written by the writer thread.
-    pub durable_ns: CachePadded<Counter>,
 }
 
 impl Stats {
@@ -108,7 +141,7 @@ impl Stats {
         fn sets<T: Default>(count: usize) -> Vec<CachePadded<T>> {
             (0..count).map(|_| CachePadded::new(T::default())).collect()
         }
-        Stats { tx: sets(tx), rx: sets(rx), sinks: sets(sinks), durable_ns: CachePadded::default() }
+        Stats { tx: sets(tx), rx: sets(rx), sinks: sets(sinks) }
     }
 
     /// A counter summed over the transmit threads.
@@ -119,6 +152,15 @@ impl Stats {
     /// Until when every frame was judged by all receive threads; `now_ns` where there are none.
     pub fn judged_ns(&self, now_ns: u64) -> u64 {
         self.rx.iter().map(|set| set.judged_ns.value()).fold(now_ns, u64::min)
+    }
+
+    /// Every reply that had arrived by then stands in every sink that still works; where none does, in every sink.
+    pub fn durable_ns(&self) -> u64 {
+        let working = self.sinks.iter().filter(|sink| sink.failed.value() == 0);
+        let earliest = |least: Option<u64>, sink: &CachePadded<SinkCounters>| {
+            Some(least.unwrap_or(u64::MAX).min(sink.durable_ns.value()))
+        };
+        working.fold(None, earliest).or_else(|| self.sinks.iter().fold(None, earliest)).unwrap_or(0)
     }
 
     /// A counter summed over the receive threads.

@@ -19,7 +19,7 @@ use crate::path::{Path, Paths};
 use crate::queue::Queue;
 use crate::stats::{Stats, TxCounters};
 use crate::target::Cursor;
-use crate::wire::arp::{self, Announcement};
+use crate::wire::arp::{self, Announcement, Asked};
 use crate::wire::{ethernet, nd};
 
 /// One transmit thread's state.
@@ -52,6 +52,8 @@ pub struct TxParts {
     pub neighbours: Neighbours,
     /// Answers from the receive threads.
     pub answers: Queue<Announcement>,
+    /// Neighbours' questions for addresses of ours that no interface has.
+    pub questions: Queue<Asked>,
     /// The queue to the writer: above its high-water mark nothing is sent.
     pub records: Queue<Record>,
     /// Where questions to neighbours come from: at most one source of each family.
@@ -113,7 +115,8 @@ impl Tx {
             Grant::Wait(until) => return Ok(Step::Wait(until)),
         };
         // Questions to neighbours come first: probes wait for them. They are frames like any other to the law.
-        let asked = self.ask_neighbours(now_ns, granted)?;
+        let answered = self.answer_neighbours(granted)?;
+        let asked = answered + self.ask_neighbours(now_ns, granted - answered)?;
         let (batches, next_pass_ns) = self.fill_round(now_ns, granted - asked);
         self.parts.log.taken(self.parts.walk.next_step());
         let (sent, stall) = self.submit(batches)?;
@@ -169,6 +172,40 @@ impl Tx {
             let Some(Announcement { address, mac }) = self.parts.answers.pop() else { return };
             self.parts.neighbours.answer(address, mac, &mut self.answered);
             self.ready.extend(self.answered.drain(..).map(|parked| (parked.cursor, parked.pass)));
+        }
+    }
+
+    /// Answers neighbours who ask for an address of ours, at most `most`; returns how many answers left.
+    ///
+    /// # Errors
+    /// As [`Tx::step`].
+    fn answer_neighbours(&mut self, most: u64) -> Result<u64, LinkError> {
+        let mut answered = 0;
+        while answered < most {
+            let Some(asked) = self.parts.questions.pop() else { break };
+            let Some(answer) = answer(&self.parts.sources, &asked) else { continue };
+            // One that is refused is asked again.
+            answered += u64::from(self.parts.queue.send(&answer)?);
+        }
+        self.counters().housekeeping.add(answered);
+        Ok(answered)
+    }
+
+    /// What is left to do when no probe is: answers neighbours, within the rate law. Returns when to look again.
+    ///
+    /// # Errors
+    /// As [`Tx::step`].
+    pub fn linger(&mut self, now_ns: u64) -> Result<u64, LinkError> {
+        if self.parts.questions.is_empty() {
+            return Ok(now_ns + PAUSE_NS);
+        }
+        match self.parts.pace.grant(now_ns, LANES as u64) {
+            Grant::Wait(until_ns) => Ok(until_ns),
+            Grant::Frames(frames) => {
+                let answered = self.answer_neighbours(frames)?;
+                self.parts.pace.refund(frames - answered);
+                Ok(now_ns + PAUSE_NS)
+            }
         }
     }
 
@@ -252,7 +289,9 @@ impl Tx {
 
     /// Gives every lane its next hop, and takes those out that have none yet or never will.
     fn resolve_hops(&mut self, now_ns: u64, batch: &mut Batch, waited: bool) {
-        if let Some(Path::Hop(hop)) = self.parts.paths.only() {
+        if let Some(Path::Hop(hop)) = self.parts.paths.only()
+            && !self.parts.generator.any_asks_link()
+        {
             batch.hop = [hop; LANES];
             return;
         }
@@ -284,8 +323,9 @@ impl Tx {
         };
         match path {
             Path::OnLink if self.parts.generator.asks_link(template) => return Some(0),
-            Path::Hop(hop) => return Some(hop),
-            Path::ManyStations => self.counters().excluded_later.add(1),
+            Path::Hop(hop) if !self.parts.generator.asks_link(template) => return Some(hop),
+            // Nobody beyond the link hears a question to it.
+            Path::Hop(_) | Path::ManyStations => self.counters().excluded_later.add(1),
             Path::Own => self.counters().own_address.add(1),
             Path::OnLink => match self.parts.neighbours.look_up(address, now_ns) {
                 Lookup::Hop(hop) => return Some(hop),
@@ -352,6 +392,20 @@ impl Tx {
             }
         }
     }
+}
+
+/// The frame that tells a neighbour who has an address of ours.
+fn answer(sources: &[Source], asked: &Asked) -> Option<Vec<u8>> {
+    let source = sources.iter().find(|source| source.address == asked.wanted)?;
+    let mut frame = match (asked.wanted, asked.by) {
+        (IpAddr::V4(own), IpAddr::V4(by)) => arp::answer((source.mac, own), (asked.mac, by)),
+        (IpAddr::V6(own), IpAddr::V6(by)) => nd::advertisement((source.mac, own), (asked.mac, by)),
+        _ => return None,
+    };
+    if let Some(vlan) = source.vlan {
+        ethernet::tag(&mut frame, vlan);
+    }
+    Some(frame)
 }
 
 /// The frame that asks who has an address, from our source of its family.

@@ -16,7 +16,7 @@ const LAW: &[(&str, &[&str])] = &[
     ("queue", &[]),
     ("text", &[]),
     ("event", &["target"]),
-    ("stats", &["event"]),
+    ("stats", &["event", "target"]),
     // L1
     ("batch", &["target", "wire"]),
     ("checkpoint", &["sys"]),

@@ -50,14 +50,18 @@ fn a_hostile_world_and_a_scenario_of_ones_own() {
         .balances();
     assert_eq!(found(&ran).len(), 128);
     assert_eq!(ran.ledger("frames ", "invalid"), 128 * 5, "every forged answer is refused");
-    let ran = run(&directory, "198.18.0.0/24 -p 80 --link world:hostile --passes 2 --pass-gap 0 --rate 5k --wait 2s");
+    let ran = run(
+        &directory,
+        "198.18.0.0/24 -p 80 --link world:hostile --passes 2 --pass-gap 0 --rate 5k --wait 2s",
+    );
     ran.exits(0).balances();
 }
 
 #[test]
 fn a_scenario_that_is_none_is_refused_with_its_place() {
     let directory = tempfile::tempdir().expect("a directory");
-    fs::write(directory.path().join("bad.toml"), "about = 'x'\n[[rule]]\nanswer = 'opne'\n").expect("written");
+    fs::write(directory.path().join("bad.toml"), "about = 'x'\n[[rule]]\nanswer = 'opne'\n")
+        .expect("written");
     for (link, needle) in [
         ("world", "name a scenario"),
         ("world:nowhere.toml", "built in are quiet, internet, hostile"),

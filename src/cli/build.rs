@@ -16,7 +16,9 @@ use crate::link::{BACKENDS, Backend, Framing, LinkInterface};
 use crate::path::{Path, Paths};
 use crate::plan::{Plan, Setup, Tally};
 use crate::probe::Dress;
-use crate::target::{AddressSet, RangeList, Ranges, Space, TargetList, parse_list, read_targets, special};
+use crate::target::{
+    AddressSet, Protocol, RangeList, Ranges, Space, TargetList, parse_list, read_targets, special,
+};
 use crate::wire::ethernet::Mac;
 
 /// Why nothing was built.
@@ -349,6 +351,15 @@ fn on_wire(
     }
     let sources = reach::source_addresses(args, host, interface, &addresses)?;
     let routes = reach::routes(args, host, interface, &addresses)?;
+    let asks_link = plan.probes.iter().all(|probe| {
+        probe.protocols().iter().all(|protocol| [Protocol::ARP, Protocol::ND].contains(protocol))
+    });
+    if asks_link && routes.on_link == 0 {
+        return usage(format!(
+            "none of the targets is on the link of {}: ARP and neighbour discovery reach neighbours only",
+            interface.name
+        ));
+    }
     let on_link = routes.on_link.min(u64::from(u16::MAX) - routes.gateways.len() as u64);
     // Each transmit thread has slots of its own for all of them, as far as the table goes.
     let on_link = on_link.saturating_mul(args.links.tx_threads as u64);

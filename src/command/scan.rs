@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::{Exit, complain};
+use super::{Exit, complain, discover};
 use crate::checkpoint::{self, Birth, Found};
 use crate::cli::Args;
 use crate::cli::build::{self, BuildError};
@@ -31,6 +31,9 @@ pub fn run(args: &Args) -> Exit {
 fn prepared(args: &Args) -> Result<Ended, (String, Exit)> {
     let excluded = build::excluded(args).map_err(refused)?;
     let plan = build::plan_without(args, &excluded).map_err(refused)?;
+    // What is wrong with the outputs is said before the first packet of the discovery.
+    places(args).map_err(sink_refused)?;
+    let plan = discover::narrowed(args, plan)?;
     let argv = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
     carry_out(args, &plan, argv, |places, transmits| {
         let place = checkpoint_place(args, places, transmits)?;

@@ -302,11 +302,14 @@ impl Tcp {
             return Verified::NotOurs;
         }
         let target = self.target(quoted.destination, destination_port);
-        match judge.verify(&target, source_port) {
-            Some((cookie, pass)) if planted!(11, true, cookie.sequence() == sequence) => {
-                Verified::Right { target, cookie, pass, bits: 32 }
-            }
-            _ => Verified::Wrong,
+        let Some((cookie, pass)) = judge.verify(&target, source_port) else { return Verified::Wrong };
+        // The acknowledgement number is behind what every router quotes; where it is quoted it must be right, too.
+        let acknowledged = quoted.transport.get(8..12).filter(|_| self.has(flag::ACK));
+        let right = acknowledged.is_none_or(|number| number == cookie.sequence().to_be_bytes());
+        if planted!(11, true, right && cookie.sequence() == sequence) {
+            Verified::Right { target, cookie, pass, bits: 32 }
+        } else {
+            Verified::Wrong
         }
     }
 }

@@ -1,28 +1,39 @@
 //! The manifest at the start and at the end, and the closing ledger in words.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use sha2::{Digest, Sha256};
+
 use super::{Ended, Job};
-use crate::event::{Course, Invalid, Loss, Manifest, Status, Summary};
+use crate::event::{
+    Course, Invalid, Loss, Manifest, PORTS_IN_SUMMARY, Part, PortSummary, SinkSummary, State, Status, Summary,
+};
 use crate::order::{self, Walk};
 use crate::plan::{Plan, Setup};
 use crate::stats::Stats;
 use crate::sys::clock;
+use crate::target::{Port, PortSet};
 use crate::text::{counted, duration, grouped, scaled};
 
 /// The manifest of a scan that begins.
 pub(super) fn at_start(plan: &Plan, setup: &Setup, argv: Vec<String>) -> Manifest {
     Manifest {
         scan_uuid: uuid(),
-        tool: "swath",
-        version: env!("CARGO_PKG_VERSION"),
+        tool: "swath".into(),
+        version: env!("CARGO_PKG_VERSION").into(),
         argv,
         plan_digest: plan.digest(),
+        coverage: coverage(plan),
+        targets_sha256: hash(|sink| plan.space.feed(&mut |bytes| sink(bytes))),
+        excludes: excludes(plan),
+        excludes_sha256: hash(|sink| plan.excluded.feed(&mut |bytes| sink(bytes))),
         targets: plan.space.len(),
         shard_targets: plan.shard_targets(),
         excluded_addresses: (plan.tally.special + plan.tally.never + plan.tally.excluded).to_string(),
         ports: plan.tally.ports.clone(),
         probes: plan.probes.iter().map(|probe| probe.name().to_owned()).collect(),
         seed: plan.seed,
-        order: order::VERSION,
+        order: order::VERSION.into(),
         shard: plan.shard.index(),
         shards: plan.shard.count(),
         passes: plan.passes,
@@ -38,6 +49,34 @@ pub(super) fn at_start(plan: &Plan, setup: &Setup, argv: Vec<String>) -> Manifes
         finished_us: None,
         summary: None,
     }
+}
+
+/// The targets in words, unless there are too many separate ranges.
+fn coverage(plan: &Plan) -> Option<Vec<Part>> {
+    let (mut parts, mut left) = (Vec::new(), Manifest::RANGES);
+    for (addresses, ports) in plan.space.parts() {
+        let ranges = addresses.v4.as_slice().len() + addresses.v6.as_slice().len();
+        left = left.checked_sub(ranges)?;
+        let v4 = addresses.v4.iter().map(|(first, last)| (Ipv4Addr::from(first), Ipv4Addr::from(last)));
+        let v6 = addresses.v6.iter().map(|(first, last)| (Ipv6Addr::from(first), Ipv6Addr::from(last)));
+        let v4 = v4.map(|(first, last)| format!("{first}-{last}"));
+        let addresses = v4.chain(v6.map(|(first, last)| format!("{first}-{last}"))).collect();
+        parts.push(Part { addresses, ports: PortSet::from_unsorted(ports.to_vec()).to_string() });
+    }
+    Some(parts)
+}
+
+/// The excluded addresses as blocks, unless there are too many.
+fn excludes(plan: &Plan) -> Option<Vec<String>> {
+    let blocks: Vec<String> =
+        plan.excluded.blocks().take(Manifest::RANGES + 1).map(|block| block.to_string()).collect();
+    (blocks.len() <= Manifest::RANGES).then_some(blocks)
+}
+
+fn hash(feed: impl FnOnce(&mut dyn FnMut(&[u8]))) -> String {
+    let mut hasher = Sha256::new();
+    feed(&mut |bytes| hasher.update(bytes));
+    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Writes how it ended.
@@ -77,11 +116,34 @@ pub fn summary(stats: &Stats, walk: &Walk, sending_ns: u64) -> Summary {
         requeued: stats.tx_total(|tx| &tx.requeued),
         pauses: stats.tx_total(|tx| &tx.pauses),
         forgotten: stats.rx_total(|rx| &rx.evicted),
+        hosts_up: stats.rx_total(|rx| &rx.up),
+        ports: Vec::new(),
         sinks: Vec::new(),
         resume_step: None,
         loss: Loss::from_counts(recaptured, recaptured - stats.rx_total(|rx| &rx.both).min(recaptured)),
         reached_pps: if sending_ns == 0 { 0 } else { u64::try_from(per_second).unwrap_or(u64::MAX) },
     }
+}
+
+/// What became of each port, when this run was the whole scan.
+pub(super) fn ports(job: &Job<'_>, status: Status) -> Vec<PortSummary> {
+    let plan = job.plan;
+    let whole = status == Status::Complete && plan.shard.count() == 1 && plan.first_step == 0;
+    if !whole || PORTS_IN_SUMMARY < job.answered.rows().len() {
+        return Vec::new();
+    }
+    let silence = |port: Port| {
+        let probe = plan.probes.iter().find(|probe| probe.protocols().contains(&port.protocol));
+        probe.map_or(State::Filtered, |probe| probe.silence()).name()
+    };
+    let row = |(port, targets, answered): (Port, u64, u64)| PortSummary {
+        port: Port { protocol: port.protocol.wire(), ..port }.to_string(),
+        targets,
+        answered,
+        silent: targets - answered,
+        silence: silence(port).to_owned(),
+    };
+    job.answered.rows().map(row).collect()
 }
 
 /// The closing ledger, for people: each line is an equation that holds, or says that it does not.
@@ -126,16 +188,8 @@ pub fn ledger(ended: &Ended) -> String {
         count(summary.accepted),
         count(summary.kernel_drops)
     ));
-    for sink in &summary.sinks {
-        text.push_str(&format!(
-            "results  {} accepted = {} written to {} + {} filtered + {} suppressed\n",
-            count(summary.accepted),
-            count(sink.written),
-            sink.name,
-            count(sink.filtered),
-            count(sink.suppressed)
-        ));
-    }
+    text.push_str(&answers(summary));
+    text.push_str(&results(summary));
     if let Some(loss) = &summary.loss {
         text.push_str(&format!(
             "loss     one pass misses {} of what answers (95 %: {} to {}): {} of {} targets that answered a later pass\n",
@@ -160,6 +214,43 @@ pub fn ledger(ended: &Ended) -> String {
     }
     text
 }
+
+/// What became of the verdicts in each sink.
+fn results(summary: &Summary) -> String {
+    let count = |number: u64| grouped(number.into());
+    let line = |sink: &SinkSummary| {
+        format!(
+            "results  {} accepted = {} written to {} + {} filtered + {} suppressed\n",
+            count(summary.accepted),
+            count(sink.written),
+            sink.name,
+            count(sink.filtered),
+            count(sink.suppressed)
+        )
+    };
+    summary.sinks.iter().map(line).collect()
+}
+
+/// Hosts that are up, and what became of each port where there are few.
+fn answers(summary: &Summary) -> String {
+    let mut text = match summary.hosts_up {
+        0 => String::new(),
+        up => format!("hosts    {} up\n", grouped(up.into())),
+    };
+    if summary.ports.len() <= PORTS_IN_LEDGER {
+        for PortSummary { port, targets, answered, silent, silence } in &summary.ports {
+            let [targets, answered, silent] =
+                [targets, answered, silent].map(|count| grouped((*count).into()));
+            text.push_str(&format!(
+                "port     {port}: {targets} asked = {answered} answered + {silent} without an answer ({silence})\n"
+            ));
+        }
+    }
+    text
+}
+
+/// More ports than this are in the manifest only.
+const PORTS_IN_LEDGER: usize = 12;
 
 /// What happened on the way that a reader of the results may want to know; nothing about what did not.
 fn notes(summary: &Summary) -> String {

@@ -44,7 +44,13 @@ fn save(name: &str, kind: &str, input: &[u8]) -> PathBuf {
 }
 
 /// Changes inputs for as long as the settings say, or so many times; what breaks is saved before the test fails.
-fn mutations(name: &str, seeds: Vec<Vec<u8>>, times: u64, most_bytes: usize, mut take: impl FnMut(&[u8]) -> u64) {
+fn mutations(
+    name: &str,
+    seeds: Vec<Vec<u8>>,
+    times: u64,
+    most_bytes: usize,
+    mut take: impl FnMut(&[u8]) -> u64,
+) {
     let inputs: Vec<Vec<u8>> = saved(name).into_iter().map(|(_, input)| input).chain(seeds).collect();
     let seed = setting("SWATH_FUZZ_SEED").unwrap_or(1);
     let keep = setting("SWATH_FUZZ_SAVE").is_some_and(|save| save != 0);

@@ -46,7 +46,11 @@ fn forgeries(probe: &dyn Probe, target: &Target, ports: SourcePorts) -> Vec<Forg
         for sample in probe.samples(target, &judge(key(), ports)) {
             for forgery in all.iter_mut().filter(|forgery| forgery.name == sample.name) {
                 let bytes = sample.frame.iter().zip(&forgery.frame);
-                forgery.secret.iter_mut().zip(bytes).for_each(|(secret, (one, other))| *secret |= one ^ other);
+                forgery
+                    .secret
+                    .iter_mut()
+                    .zip(bytes)
+                    .for_each(|(secret, (one, other))| *secret |= one ^ other);
             }
         }
     }
@@ -87,7 +91,8 @@ fn forged_replies_are_believed_no_more_often_than_their_grade_says() {
             let forgeries = forgeries(*probe, &target, ports);
             assert!(!forgeries.is_empty(), "{} believes nothing", probe.name());
             let (started, mut sent) = (std::time::Instant::now(), 0);
-            let mut believed: BTreeMap<&str, u64> = Proof::ALL.iter().map(|proof| (proof.name(), 0)).collect();
+            let mut believed: BTreeMap<&str, u64> =
+                Proof::ALL.iter().map(|proof| (proof.name(), 0)).collect();
             for forgery in &forgeries {
                 let count = each.div_ceil(forgeries.len() as u64);
                 let by_grade = flood(*probe, forgery, &judge, count, &mut lots);

@@ -22,6 +22,7 @@ fn case(seed: u64, (loss, reply_loss): (f64, f64)) -> Case {
         on_link: false,
         ring: 1 << 16,
         queue: 4096,
+        lanes: true,
         write_ns: 0,
         stall_one_in: 0,
         disk: None,
