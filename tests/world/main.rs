@@ -22,6 +22,7 @@ use swath::cli::{self, Request, build};
 use swath::event::{Proof, Reason, Record, State};
 use swath::order::{Take, Walk};
 use swath::plan::Plan;
+use swath::target::Cursor;
 
 /// A plan from a user's words.
 fn plan(words: &[String]) -> Result<Plan, String> {
@@ -340,7 +341,7 @@ fn the_end_of_a_wide_plan_is_handed_out_to_the_last_step() {
     let (order, mut seen) = (plan.order(), BTreeSet::new());
     while let Take::Chunk(chunk) = walk.take(0, 64) {
         assert_eq!(chunk.pass, 1);
-        seen.extend((chunk.first.0..chunk.first.0 + chunk.count).map(|cursor| order.target(cursor)));
+        seen.extend((chunk.first.0..chunk.first.0 + chunk.count).map(|cursor| order.target(Cursor(cursor))));
     }
     assert_eq!((seen.len(), walk.taken()), (5_000, 5_000));
 }

@@ -441,6 +441,7 @@ fn bench(case: &Arc<Case>, plan: &Plan, part: &Part) -> Result<Bench, String> {
             paths: Paths::single(paths),
             neighbours: Neighbours::part(hops.clone(), 1, (thread, faults.tx_threads)),
             answers: heard,
+            questions: Queue::new(4),
             records: records.clone(),
             sources: vec![source],
             stop: Arc::clone(&stop),
@@ -458,6 +459,9 @@ fn bench(case: &Arc<Case>, plan: &Plan, part: &Part) -> Result<Bench, String> {
         dedup: Dedup::new(plan.space.len(), 1 << 20),
         records: records.clone(),
         answers,
+        answers_for: Vec::new(),
+        questions: Queue::new(4),
+        answered: Arc::default(),
         stats: (Arc::clone(&stats), 0),
         epoch_offset_ns: EPOCH_NS,
     });
