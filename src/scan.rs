@@ -21,8 +21,9 @@ use crate::batch::Assigned;
 use crate::checkpoint::{CheckpointError, Progress};
 use crate::cookie::CookieKey;
 use crate::dedup::{self, Dedup};
-use crate::event::{Manifest, Record, Status, Summary};
+use crate::event::{Course, Manifest, Record, Status, Summary};
 use crate::generate::Generator;
+use crate::heavy::Heavy;
 use crate::link::{Filter, Framing, Link, LinkError, LinkSpec};
 use crate::neighbour::Neighbours;
 use crate::order::Walk;
@@ -30,6 +31,7 @@ use crate::pace::{Governor, Pace, Rate};
 use crate::plan::{Plan, Setup};
 use crate::probe::{self, Judge};
 use crate::queue::Queue;
+use crate::restraint::{Excludes, PrefixCap, Restraint};
 use crate::rx::{Rx, RxParts};
 use crate::sink::SinkError;
 use crate::stats::Stats;
@@ -40,7 +42,8 @@ use crate::wire::{self, arp::Announcement};
 use crate::writer::{Outlet, Writer, WriterEvent};
 
 pub use manifest::ledger;
-pub use persist::Persist;
+use persist::Later;
+pub use persist::{Persist, Reread};
 
 /// How a scan ended.
 pub struct Ended {
@@ -56,6 +59,8 @@ pub struct Ended {
     pub status: Status,
     /// The checkpoint to go on with, when it is not complete and has one.
     pub checkpoint: Option<PathBuf>,
+    /// What happened on the way.
+    pub course: Course,
     /// What the links had to say: digests of the frames, for one.
     pub remarks: Vec<String>,
     /// Why it is not complete, or what a sink could not do.
@@ -119,12 +124,13 @@ pub fn run(
     let stats = Arc::new(Stats::new(link.tx.len(), link.rx.len(), outlets.len()));
     let records = Queue::new(RECORDS);
     let mut writer = Writer::new(records.clone(), Arc::clone(&stats), outlets);
+    writer.hold_back(Heavy::new(setup.limits, plan.ports_of_a_host()));
     let mut manifest = manifest::at_start(plan, setup, argv);
     writer.begin(&manifest)?;
-    let signals = signals::Signals::catch()?;
+    let signals = signals::Signals::catch(persist.reread.is_some())?;
     let cursors = plan.shard.cursors(plan.space.len());
     let walk = Walk::new(cursors, plan.passes, nanoseconds(setup.pass_gap)).from_step(plan.first_step);
-    let walk = Arc::new(walk.carrying(persist.waiting.len() as u64));
+    let walk = Arc::new(walk.controlled(plan.sample()).carrying(persist.waiting.len() as u64));
     let ready = gateway::resolve(setup, &mut link, &signals)
         .and_then(|()| persist::begin(plan, setup, link.tx.len(), (persist, &mut manifest)));
     let progress = match ready {
@@ -139,13 +145,30 @@ pub fn run(
     };
     let start_ns = clock::monotonic_ns();
     let pace = Arc::new(Pace::new(setup.rate));
+    let excludes = Arc::new(Excludes::default());
+    let cap = setup.prefix_cap.map(|milli| Arc::new(PrefixCap::new(milli)));
     let cpus = if setup.pin { affinity::spread(stats.tx.len() + stats.rx.len()) } else { Vec::new() };
-    let job =
-        Job { plan, setup, key, templates, walk, pace, records, stats, start_ns, cpus, persist, progress };
+    let job = Job {
+        plan,
+        setup,
+        key,
+        templates,
+        walk,
+        pace,
+        records,
+        stats,
+        start_ns,
+        cpus,
+        persist,
+        progress,
+        excludes,
+        cap,
+    };
     let control = Control::default();
+    persist::exclude_at_start(&job, &control)?;
     status::banner(&job, &link.about);
     let outcome = std::thread::scope(|scope| {
-        let threads = start(scope, &job, &control, link, writer);
+        let threads = start(scope, &job, &control, &signals, (link, writer));
         watch(&job, &control, &signals, threads)
     });
     Ok(close(&job, &control, outcome, manifest))
@@ -166,6 +189,8 @@ struct Job<'a> {
     cpus: Vec<usize>,
     persist: &'a Persist,
     progress: Arc<Progress>,
+    excludes: Arc<Excludes>,
+    cap: Option<Arc<PrefixCap>>,
 }
 
 impl Job<'_> {
@@ -190,6 +215,8 @@ struct Control {
     ended: AtomicBool,
     /// When the last transmit thread ended, in nanoseconds since the scan began.
     tx_ended_ns: AtomicU64,
+    /// What was excluded after the plan was made, and how often.
+    later: Mutex<Later>,
     /// The first step of the order that some transmit thread has not settled.
     resume_step: Mutex<Option<u64>>,
     remarks: Mutex<Vec<String>>,
@@ -258,8 +285,8 @@ fn start<'scope, 'env: 'scope>(
     scope: &'scope std::thread::Scope<'scope, 'env>,
     job: &'env Job<'env>,
     control: &'env Control,
-    link: Link,
-    writer: Writer,
+    signals: &'env signals::Signals,
+    (link, writer): (Link, Writer),
 ) -> Threads<'scope> {
     let answers: Vec<Queue<Announcement>> = link.tx.iter().map(|_| Queue::new(ANSWERS)).collect();
     let receivers = link.rx.len();
@@ -281,7 +308,7 @@ fn start<'scope, 'env: 'scope>(
         })
     });
     let tx = tx.collect();
-    let keeper = scope.spawn(move || persist::keep(job, control));
+    let keeper = scope.spawn(move || persist::keep(job, control, signals));
     Threads { tx, rx, writer: scope.spawn(move || write(writer, job, control)), keeper }
 }
 
@@ -318,6 +345,7 @@ fn transmitter(
         sources: setup.sources.clone(),
         stop: Arc::clone(&control.stop_tx),
         stats: (Arc::clone(&job.stats), index),
+        restraint: Restraint::new(Arc::clone(&job.excludes), job.cap.clone()),
         log: job.progress.log(index),
         epoch_offset_ns: clock::realtime_ns() - job.now_ns(),
     });
@@ -340,7 +368,7 @@ fn receiver(
         queue,
         read: if bare { wire::read_bare } else { wire::read },
         probes: plan.probes.clone(),
-        judge: Judge::new(job.key, setup.ports, plan.passes, sources),
+        judge: Judge::new(job.key, setup.ports, plan.passes_told(), sources),
         space: Arc::clone(&plan.space),
         // Each thread hears of its own targets only, so together they need what one alone would.
         dedup: Dedup::new(plan.space.len(), dedup::DEFAULT_BYTES / receivers),
@@ -501,6 +529,7 @@ fn close(job: &Job<'_>, control: &Control, outcome: Outcome, mut manifest: Manif
     let mut summary = manifest::summary(&job.stats, &job.walk, outcome.sending_ns);
     let left = summary.pending + summary.unsent;
     summary.resume_step = with(&control.resume_step, |step| step.filter(|_| 0 < left));
+    manifest.course.excluded_later = with(&control.later, |later| later.epochs.clone());
     manifest::close(&mut manifest, status, summary);
     for error in outcome.writer.map_or_else(Vec::new, |writer| writer.finish(&mut manifest)) {
         note(&control.errors, error.to_string());
@@ -512,8 +541,8 @@ fn close(job: &Job<'_>, control: &Control, outcome: Outcome, mut manifest: Manif
     let (remarks, errors) = (with(&control.remarks, std::mem::take), with(&control.errors, std::mem::take));
     let open = job.stats.rx_total(|rx| &rx.open);
     let sending_s = outcome.sending_ns as f64 / 1e9;
-    let (summary, seed) = (manifest.summary.unwrap_or_default(), job.plan.seed);
-    Ended { summary, open, sending_s, seed, status, checkpoint, remarks, errors }
+    let (summary, seed, course) = (manifest.summary.unwrap_or_default(), job.plan.seed, manifest.course);
+    Ended { summary, open, sending_s, seed, status, checkpoint, course, remarks, errors }
 }
 
 fn nanoseconds(duration: Duration) -> u64 {

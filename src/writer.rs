@@ -11,6 +11,7 @@
 use std::sync::Arc;
 
 use crate::event::{Manifest, Record, SinkSummary, State};
+use crate::heavy::Heavy;
 use crate::queue::Queue;
 use crate::sink::{Sink, SinkError, SinkErrorKind};
 use crate::stats::{SinkCounters, Stats};
@@ -92,6 +93,9 @@ pub struct Writer {
     slots: Vec<Slot>,
     batch: Vec<Record>,
     kept: Vec<Record>,
+    /// Hosts and prefixes that answer for everything; results beyond their limits are held back.
+    heavy: Option<Heavy>,
+    held: Vec<Record>,
     uncommitted_since_ns: Option<u64>,
     /// Records taken from the queue.
     popped: u64,
@@ -125,12 +129,19 @@ impl Writer {
             slots: outlets.into_iter().map(slot).collect(),
             batch: Vec::with_capacity(BATCH),
             kept: Vec::with_capacity(BATCH),
+            heavy: None,
+            held: Vec::new(),
             uncommitted_since_ns: None,
             popped: 0,
             horizon: None,
             errors: Vec::new(),
             event: None,
         }
+    }
+
+    /// Holds back open ports beyond the limits of `heavy`, for every sink alike. They count as suppressed.
+    pub fn hold_back(&mut self, heavy: Heavy) {
+        self.heavy = Some(heavy).filter(|heavy| !heavy.is_idle());
     }
 
     /// Announces the scan to every sink. Call it once, before the first packet.
@@ -185,6 +196,9 @@ impl Writer {
         if let Some(summary) = &mut manifest.summary {
             summary.sinks = sinks;
         }
+        if let Some(heavy) = &self.heavy {
+            (manifest.course.capped, manifest.course.capped_more) = heavy.capped();
+        }
         let Writer { slots, mut errors, .. } = self;
         for slot in slots {
             let result = slot.outlet.sink.finish(manifest);
@@ -219,13 +233,34 @@ impl Writer {
         if self.batch.is_empty() {
             return 0;
         }
-        self.popped += self.batch.len() as u64;
+        let taken = self.batch.len();
+        self.popped += taken as u64;
+        self.take_out_heavy();
         for index in 0..self.slots.len() {
             if let Err(error) = self.write_to(index) {
                 self.fail(index, error);
             }
         }
-        self.batch.len()
+        taken
+    }
+
+    /// Takes out of the batch what is beyond a limit, and counts it for every sink.
+    fn take_out_heavy(&mut self) {
+        let Some(heavy) = &mut self.heavy else { return };
+        self.held.clear();
+        let held = &mut self.held;
+        self.batch.retain(|record| {
+            let admitted = record.state != State::Open || heavy.admit(record.address());
+            if !admitted {
+                held.push(*record);
+            }
+            admitted
+        });
+        for (slot, counters) in self.slots.iter().zip(&self.stats.sinks) {
+            let shown = held.iter().filter(|record| slot.outlet.show.contains(record.state)).count();
+            counters.suppressed.add(shown as u64);
+            counters.filtered.add((held.len() - shown) as u64);
+        }
     }
 
     /// Gives the batch to one sink, without the records it is not shown.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
 
 use super::links::LinkArgs;
-use super::reliability::Reliability;
+use super::reliability::{Reliability, shard_of_job};
 use crate::dedup::MAX_PASSES;
 use crate::event::State;
 use crate::link::BACKENDS;
@@ -20,7 +20,7 @@ use crate::sink::SINKS;
 use crate::wire::ethernet::Mac;
 
 /// Everything a scan or a plan can be told.
-#[derive(Debug, Parser)]
+#[derive(Debug, Clone, Parser)]
 #[command(
     name = "swath",
     version,
@@ -70,7 +70,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value = "0", hide_default_value = true, help_heading = TARGETS)]
     pub resume_index: u64,
 
-    /// Scan part I of N; the parts are disjoint and together complete
+    /// Scan part I of N; the parts are disjoint and together complete. auto/N: as the Kubernetes or Slurm job says
     #[arg(long, value_name = "I/N", value_parser = shard, default_value = "1/1", help_heading = TARGETS)]
     pub shard: Shard,
 
@@ -254,6 +254,10 @@ fn seed(text: &str) -> Result<u64, String> {
 }
 
 fn shard(text: &str) -> Result<Shard, String> {
+    if let Some(count) = text.strip_prefix("auto/") {
+        let count = count.parse().map_err(|_| format!("'{text}' is no shard; write auto/4 for 4 parts"))?;
+        return shard_of_job(count, |name| std::env::var(name).ok());
+    }
     let parts =
         text.split_once('/').and_then(|(index, count)| Some((index.parse().ok()?, count.parse().ok()?)));
     let (index, count) = parts.ok_or_else(|| format!("'{text}' is no shard; write 2/4 for part 2 of 4"))?;

@@ -83,11 +83,16 @@ pub fn plan_without(args: &Args, user: &AddressSet) -> Result<Plan, BuildError> 
         scanned: u128::from(space.address_count()),
         ports: ports.to_string(),
     };
+    let control = args.reliability.control_one_in(space.len(), args.passes());
+    if control.is_some() && args.passes() != 1 {
+        return usage("--control-share measures what a single pass misses; with several passes every target is probed again: leave one of them out".into());
+    }
     Ok(Plan {
         space,
         seed: args.seed.map_or_else(random_seed, Ok)?,
         shard: args.shard,
         passes: args.passes(),
+        control,
         first_step: args.resume_index,
         probes,
         dress: Dress { layout: args.layout, ttl: args.ttl },
@@ -210,6 +215,16 @@ pub fn excluded(args: &Args) -> Result<AddressSet, BuildError> {
     Ok(list.ranges.into_set())
 }
 
+/// The same once more, but for standard input, which is at its end.
+///
+/// # Errors
+/// As [`plan`].
+pub fn excluded_again(args: &Args) -> Result<AddressSet, BuildError> {
+    let mut args = args.clone();
+    args.exclude_file.retain(|path| path.as_os_str() != "-");
+    excluded(&args)
+}
+
 fn port_set(args: &Args, needed: bool) -> Result<PortSet, BuildError> {
     let say = |error: crate::target::SpecError| BuildError::Usage(error.to_string());
     let mut removed = PortSet::default();
@@ -299,6 +314,8 @@ fn off_wire(
         queues: args.links.queues(),
         pin: args.links.pin,
         rate: args.rate,
+        prefix_cap: args.reliability.max_per_24,
+        limits: args.reliability.limits(),
         pass_gap: args.pass_gap,
         wait: args.wait,
         quiet: args.quiet,
@@ -350,6 +367,8 @@ fn on_wire(
         queues: args.links.queues(),
         pin: args.links.pin,
         rate: args.rate,
+        prefix_cap: args.reliability.max_per_24,
+        limits: args.reliability.limits(),
         pass_gap: args.pass_gap,
         wait: args.wait,
         quiet: args.quiet,

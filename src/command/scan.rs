@@ -11,7 +11,7 @@ use crate::event::Status;
 use crate::host::Host;
 use crate::order;
 use crate::plan::Plan;
-use crate::scan::{self, Ended, Persist, ScanError};
+use crate::scan::{self, Ended, Persist, Reread, ScanError};
 use crate::sink::{Existing, Place, SinkError, SinkErrorKind, SinkKind, parse_place};
 use crate::target::AddressSet;
 use crate::writer::{Outlet, Show};
@@ -36,7 +36,8 @@ fn prepared(args: &Args) -> Result<Ended, (String, Exit)> {
         let place = checkpoint_place(args, places, transmits)?;
         let birth = birth(&plan, &excluded, places).map_err(|error| (error, Exit::Usage));
         let birth = if place.is_some() { birth? } else { Birth::default() };
-        Ok(Persist { place, birth, keep_note: keeps_note(args, &plan), ..Persist::default() })
+        let (keep_note, reread) = (keeps_note(args, &plan), reread(args));
+        Ok(Persist { place, birth, keep_note, reread, ..Persist::default() })
     })
 }
 
@@ -92,6 +93,15 @@ fn checkpoint_place(
         Err(_) => {}
     }
     Ok(Some(path))
+}
+
+/// How the exclude lists are read again while the scan runs. Standard input is read once.
+pub(super) fn reread(args: &Args) -> Option<Reread> {
+    let files = args.exclude_file.iter().filter(|path| path.as_os_str() != "-").count();
+    let args = args.clone();
+    (0 < files).then(|| -> Reread {
+        Box::new(move || build::excluded_again(&args).map_err(|error| error.to_string()))
+    })
 }
 
 /// Whether the closing note is wanted: by `swath merge`, or by whoever named the checkpoint.
