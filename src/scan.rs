@@ -3,6 +3,7 @@
 //! Invariant: decides nothing about a packet. Every decision is in `tx`, `rx` and `writer`, whose steps are called
 //! here with the time.
 
+pub mod events;
 mod gateway;
 mod manifest;
 mod persist;
@@ -21,7 +22,7 @@ use crate::batch::Assigned;
 use crate::checkpoint::{CheckpointError, Progress};
 use crate::cookie::CookieKey;
 use crate::dedup::{self, Dedup};
-use crate::event::{Course, Manifest, Record, Status, Summary};
+use crate::event::{Course, Manifest, NetworkEvent, Record, Status, Summary};
 use crate::generate::Generator;
 use crate::heavy::Heavy;
 use crate::link::{Filter, Framing, Link, LinkError, LinkSpec};
@@ -35,7 +36,7 @@ use crate::restraint::{Excludes, PrefixCap, Restraint};
 use crate::rx::{Rx, RxParts};
 use crate::sink::SinkError;
 use crate::stats::Stats;
-use crate::sys::{affinity, clock};
+use crate::sys::{affinity, clock, rtnetlink};
 use crate::target::Protocol;
 use crate::tx::{Step, Tx, TxParts};
 use crate::wire::{self, arp::Announcement};
@@ -211,6 +212,9 @@ struct Control {
     failed: AtomicBool,
     /// Nobody reads the results any more.
     unread: AtomicBool,
+    /// No probes for the moment: the network changed.
+    pause: Arc<AtomicBool>,
+    events: Mutex<Vec<NetworkEvent>>,
     /// Nothing is left to watch over.
     ended: AtomicBool,
     /// When the last transmit thread ended, in nanoseconds since the scan began.
@@ -279,6 +283,7 @@ struct Threads<'scope> {
     rx: Vec<ScopedJoinHandle<'scope, ()>>,
     writer: ScopedJoinHandle<'scope, Writer>,
     keeper: ScopedJoinHandle<'scope, ()>,
+    guard: ScopedJoinHandle<'scope, ()>,
 }
 
 fn start<'scope, 'env: 'scope>(
@@ -309,7 +314,10 @@ fn start<'scope, 'env: 'scope>(
     });
     let tx = tx.collect();
     let keeper = scope.spawn(move || persist::keep(job, control, signals));
-    Threads { tx, rx, writer: scope.spawn(move || write(writer, job, control)), keeper }
+    let listener = job.setup.backend.transmits.then(rtnetlink::listen).and_then(Result::ok);
+    let ctl = listener.map(|listener| Box::new(listener) as Box<dyn events::NetCtl>);
+    let guard = scope.spawn(move || events::watch(job, control, ctl));
+    Threads { tx, rx, writer: scope.spawn(move || write(writer, job, control)), keeper, guard }
 }
 
 /// Keeps this thread on a processor. One that is gone since is no reason to stop.
@@ -344,6 +352,7 @@ fn transmitter(
         records: job.records.clone(),
         sources: setup.sources.clone(),
         stop: Arc::clone(&control.stop_tx),
+        pause: Arc::clone(&control.pause),
         stats: (Arc::clone(&job.stats), index),
         restraint: Restraint::new(Arc::clone(&job.excludes), job.cap.clone()),
         log: job.progress.log(index),
@@ -364,6 +373,10 @@ fn receiver(
     let (plan, setup) = (job.plan, job.setup);
     let sources = setup.sources.iter().map(|source| source.address).collect();
     let bare = setup.interface.as_ref().is_some_and(|interface| interface.framing == Framing::Bare);
+    let mut dedup = Dedup::new(plan.space.len(), dedup::DEFAULT_BYTES / receivers);
+    for &(number, state) in &job.persist.seen {
+        dedup.insert(number, state, 0);
+    }
     Rx::new(RxParts {
         queue,
         read: if bare { wire::read_bare } else { wire::read },
@@ -371,7 +384,7 @@ fn receiver(
         judge: Judge::new(job.key, setup.ports, plan.passes_told(), sources),
         space: Arc::clone(&plan.space),
         // Each thread hears of its own targets only, so together they need what one alone would.
-        dedup: Dedup::new(plan.space.len(), dedup::DEFAULT_BYTES / receivers),
+        dedup,
         records: job.records.clone(),
         answers: answers.to_vec(),
         stats: (Arc::clone(&job.stats), index),
@@ -506,6 +519,7 @@ fn watch(job: &Job<'_>, control: &Control, signals: &signals::Signals, threads: 
     control.ended.store(true, Ordering::Release);
     threads.keeper.thread().unpark();
     panicked |= threads.keeper.join().is_err();
+    panicked |= threads.guard.join().is_err();
     if panicked || writer.is_none() {
         control.fail(&"a thread of swath panicked; this is a defect");
     }
@@ -529,6 +543,7 @@ fn close(job: &Job<'_>, control: &Control, outcome: Outcome, mut manifest: Manif
     let mut summary = manifest::summary(&job.stats, &job.walk, outcome.sending_ns);
     let left = summary.pending + summary.unsent;
     summary.resume_step = with(&control.resume_step, |step| step.filter(|_| 0 < left));
+    manifest.course.events = with(&control.events, std::mem::take);
     manifest.course.excluded_later = with(&control.later, |later| later.epochs.clone());
     manifest::close(&mut manifest, status, summary);
     for error in outcome.writer.map_or_else(Vec::new, |writer| writer.finish(&mut manifest)) {

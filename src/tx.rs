@@ -59,6 +59,8 @@ pub struct TxParts {
     pub sources: Vec<Source>,
     /// Says that the user wants no more probes.
     pub stop: Arc<AtomicBool>,
+    /// Says that the network changed and nothing may leave for the moment.
+    pub pause: Arc<AtomicBool>,
     /// The scan's counters and which transmit thread this is.
     pub stats: (Arc<Stats>, usize),
     /// What holds probes back.
@@ -109,6 +111,9 @@ impl Tx {
         // Nothing is dropped between the receive ring and the disk: when the writer falls behind, we wait.
         if self.parts.records.above_high_water() {
             self.counters().pauses.add(1);
+            return Ok(Step::Wait(now_ns + PAUSE_NS));
+        }
+        if self.parts.pause.load(Ordering::Acquire) {
             return Ok(Step::Wait(now_ns + PAUSE_NS));
         }
         if let Some(gate) = self.parts.restraint.renew() {

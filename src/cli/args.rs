@@ -25,7 +25,7 @@ use crate::wire::ethernet::Mac;
     name = "swath",
     version,
     about = "Sweep address ranges for open ports: stateless, exact, straight into a database",
-    override_usage = "swath TARGETS... -p PORTS [options]\n       swath plan TARGETS... -p PORTS [options]   say what a scan would do; sends nothing, needs no privilege\n       swath resume FILE                          go on with a scan that was stopped or killed\n       swath bench --help                         measure what this machine can do",
+    override_usage = "swath TARGETS... -p PORTS [options]\n       swath plan TARGETS... -p PORTS [options]   say what a scan would do; sends nothing, needs no privilege\n       swath resume FILE                          go on with a scan that was stopped or killed\n       swath merge SHARD... -o PATH               join shards, check that they are complete\n       swath bench --help                         measure what this machine can do",
     after_help = EXAMPLES,
     max_term_width = 110
 )]
@@ -264,7 +264,7 @@ fn shard(text: &str) -> Result<Shard, String> {
     Shard::new(index, count)
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| format!("'{text}' is no number of seconds"))?;
     if (0.0..=86_400.0).contains(&seconds) {
         Ok(Duration::from_secs_f64(seconds))

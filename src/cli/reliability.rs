@@ -1,5 +1,7 @@
 //! Options of what a scan promises: that it can go on, that it says what it missed, that it spares what it probes. No I/O.
 
+use std::time::Duration;
+
 use clap::Args;
 
 use crate::heavy::Limits;
@@ -22,6 +24,11 @@ pub struct Reliability {
     /// Probes a second for each IPv4 /24 (IPv6: /48) at most [default: as the rate]
     #[arg(long = "max-per-24", value_name = "PPS", value_parser = capped, help_heading = HEADING)]
     pub max_per_24: Option<u64>,
+
+    /// How long to wait when the network changes (link down, address gone), in seconds, before the scan ends with its
+    /// checkpoint
+    #[arg(long, value_name = "SECONDS", value_parser = super::args::seconds, default_value = "60", help_heading = HEADING)]
+    pub net_timeout: Duration,
 
     /// Open ports of one host in the results at most; what is held back is counted and named. 0 for all
     #[arg(long, value_name = "N", default_value_t = Limits::DEFAULT.host, help_heading = HEADING)]

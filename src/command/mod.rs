@@ -1,6 +1,8 @@
 //! The subcommands, one file each. A command returns what the process should exit with; only main exits.
 
 pub mod bench;
+mod held;
+pub mod merge;
 pub mod plan;
 pub mod resume;
 pub mod scan;

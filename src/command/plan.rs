@@ -89,7 +89,7 @@ fn describe(plan: &Plan, args: &Args) -> String {
 }
 
 /// Length of the longest frame of the plan.
-fn frame_length(plan: &Plan) -> usize {
+pub(super) fn frame_length(plan: &Plan) -> usize {
     let addresses = plan.space.addresses();
     let exists = |family| match family {
         Family::V4 => !addresses.v4.is_empty(),

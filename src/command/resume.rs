@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::scan::{carry_out, keeps_note, refused, report, reread};
-use super::{Exit, complain};
+use super::{Exit, complain, held};
 use crate::checkpoint::{self, Birth, Found, Mode, Restart, State};
 use crate::cli::{Args, ResumeArgs, build, resume};
 use crate::order;
@@ -72,12 +72,16 @@ fn go_on(
         place: Some(path),
         birth,
         run: state.run + 1,
-        waiting: restart.waiting,
+        waiting: restart.waiting.clone(),
         keep_note: keeps_note(args, plan),
         later,
         reread: reread(args),
+        ..Persist::default()
     };
-    let ended = carry_out(args, plan, argv, |_, _| Ok(persist))?;
+    let ended = carry_out(args, plan, argv, |places, _| {
+        let seen = held::verdicts(args, plan, &restart, places);
+        Ok(Persist { seen, ..persist })
+    })?;
     Ok(report(args, &ended))
 }
 

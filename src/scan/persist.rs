@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::events::Look;
 use super::signals::Signals;
 use super::{Control, Job, ScanError, note, with};
 use crate::checkpoint::{Birth, CheckpointError, Closing, Progress, Shape};
-use crate::event::{ExcludedLater, Manifest, Status};
+use crate::event::{ExcludedLater, Manifest, State, Status};
 use crate::gate::Gate;
 use crate::plan::{Plan, Setup};
 use crate::restraint::{DEFERRED_MAX, Gates};
@@ -29,12 +30,18 @@ pub struct Persist {
     pub run: u64,
     /// Steps before the plan's first one that the run before left behind, ascending.
     pub waiting: Vec<u64>,
+    /// Verdicts, target numbers and states, that the outputs hold of probes that are sent again.
+    pub seen: Vec<(u64, State)>,
     /// Whether a note stays when the scan is complete, for `swath merge`.
     pub keep_note: bool,
     /// What was excluded after the plan was made, before this run.
     pub later: AddressSet,
     /// Reads everything that is excluded again, or says why it cannot; none without exclude files.
     pub reread: Option<Reread>,
+    /// Looks at the host again when the network changed; none where nothing is sent.
+    pub look: Option<Look>,
+    /// How long to wait for the network before the scan ends with its checkpoint.
+    pub net_timeout: Duration,
 }
 
 /// Reads the exclude lists again.
