@@ -564,6 +564,34 @@ pub struct Course {
     pub run: u64,
     /// The identifier of the first run, when this is a later one.
     pub continues: Option<String>,
+    /// One of how many targets is probed a second time to measure loss.
+    pub control_one_in: Option<u32>,
+    /// When addresses were excluded while the scan ran, and how many.
+    pub excluded_later: Vec<ExcludedLater>,
+    /// Hosts and prefixes whose results were capped, with the number held back, most first.
+    pub capped: Vec<(String, u64)>,
+    /// How many results were held back of others than those.
+    pub capped_more: u64,
+    /// What happened to the network meanwhile.
+    pub events: Vec<NetworkEvent>,
+}
+
+/// Addresses that were excluded while a scan ran.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExcludedLater {
+    /// When, in microseconds since the Unix epoch, UTC.
+    pub time_us: u64,
+    /// How many addresses, in decimal: an IPv6 block may hold more than a number of JSON.
+    pub addresses: String,
+}
+
+/// Something that happened to the network while a scan ran.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkEvent {
+    /// When, in microseconds since the Unix epoch, UTC.
+    pub time_us: u64,
+    /// What, in words.
+    pub what: String,
 }
 
 /// Where a scan stands.

@@ -28,11 +28,13 @@ pub mod checkpoint;
 pub mod cookie;
 pub mod dedup;
 pub mod gate;
+pub mod heavy;
 pub mod host;
 pub mod neighbour;
 pub mod order;
 pub mod pace;
 pub mod path;
+pub mod restraint;
 pub mod world;
 
 #[cfg(feature = "columnar")]

@@ -3,6 +3,7 @@
 //! Invariant: decides nothing about a packet. Every decision is in `tx`, `rx` and `writer`, whose steps are called
 //! here with the time.
 
+pub mod events;
 mod gateway;
 mod manifest;
 mod persist;
@@ -22,8 +23,9 @@ use crate::batch::Assigned;
 use crate::checkpoint::{CheckpointError, Progress};
 use crate::cookie::CookieKey;
 use crate::dedup::{self, Dedup};
-use crate::event::{Manifest, Record, Status, Summary};
+use crate::event::{Course, Manifest, NetworkEvent, Record, Status, Summary};
 use crate::generate::Generator;
+use crate::heavy::Heavy;
 use crate::link::{Filter, Framing, Link, LinkError, LinkSpec};
 use crate::neighbour::Neighbours;
 use crate::order::Walk;
@@ -31,10 +33,11 @@ use crate::pace::{Governor, Pace, Rate};
 use crate::plan::{Plan, Setup};
 use crate::probe::{self, Judge};
 use crate::queue::Queue;
+use crate::restraint::{Excludes, PrefixCap, Restraint};
 use crate::rx::{Rx, RxParts};
 use crate::sink::SinkError;
 use crate::stats::{PortCounts, Stats};
-use crate::sys::{affinity, clock};
+use crate::sys::{affinity, clock, rtnetlink};
 use crate::target::Protocol;
 use crate::tx::{Step, Tx, TxParts};
 use crate::wire::arp::{Announcement, Asked};
@@ -42,7 +45,8 @@ use crate::wire::{self, nd};
 use crate::writer::{self, Distributor, Outlet, Writer, WriterEvent};
 
 pub use manifest::{ledger, summary};
-pub use persist::Persist;
+use persist::Later;
+pub use persist::{Persist, Reread};
 
 /// How a scan ended.
 pub struct Ended {
@@ -58,6 +62,8 @@ pub struct Ended {
     pub status: Status,
     /// The checkpoint to go on with, when it is not complete and has one.
     pub checkpoint: Option<PathBuf>,
+    /// What happened on the way.
+    pub course: Course,
     /// What the links had to say: digests of the frames, for one.
     pub remarks: Vec<String>,
     /// Why it is not complete, or what a sink could not do.
@@ -121,12 +127,14 @@ pub fn run(
     let stats = Arc::new(Stats::new(link.tx.len(), link.rx.len(), outlets.len()));
     let records = Queue::new(RECORDS);
     let (distributor, mut writers) = writer::split(records.clone(), &stats, outlets);
+    let heavy = || Heavy::new(setup.limits, plan.ports_of_a_host());
+    writers.iter_mut().for_each(|writer| writer.hold_back(heavy()));
     let mut manifest = manifest::at_start(plan, setup, argv);
     writers.iter_mut().try_for_each(|writer| writer.begin(&manifest))?;
-    let signals = signals::Signals::catch()?;
+    let signals = signals::Signals::catch(persist.reread.is_some())?;
     let cursors = plan.shard.cursors(plan.space.len());
     let walk = Walk::new(cursors, plan.passes, nanoseconds(setup.pass_gap)).from_step(plan.first_step);
-    let walk = Arc::new(walk.carrying(persist.waiting.len() as u64));
+    let walk = Arc::new(walk.controlled(plan.sample()).carrying(persist.waiting.len() as u64));
     let ready = gateway::resolve(setup, &mut link, &signals)
         .and_then(|()| persist::begin(plan, setup, link.tx.len(), (persist, &mut manifest)));
     let progress = match ready {
@@ -141,6 +149,8 @@ pub fn run(
     };
     let start_ns = clock::monotonic_ns();
     let pace = Arc::new(Pace::new(setup.rate));
+    let excludes = Arc::new(Excludes::default());
+    let cap = setup.prefix_cap.map(|milli| Arc::new(PrefixCap::new(milli)));
     let cpus = if setup.pin { affinity::spread(stats.tx.len() + stats.rx.len()) } else { Vec::new() };
     let answered = Arc::new(PortCounts::new(plan.space.port_targets()));
     let questions = Queue::new(ANSWERS);
@@ -159,12 +169,15 @@ pub fn run(
         cpus,
         persist,
         progress,
+        excludes,
+        cap,
     };
     let control = Control::default();
+    persist::exclude_at_start(&job, &control)?;
     status::banner(&job, &link.about);
     let outcome = std::thread::scope(|scope| {
         control.sinks.store(writers.len(), Ordering::Relaxed);
-        let threads = start(scope, &job, &control, link, (distributor, writers));
+        let threads = start(scope, &job, &control, &signals, (link, distributor, writers));
         watch(&job, &control, &signals, threads)
     });
     Ok(close(&job, &control, outcome, manifest))
@@ -188,6 +201,8 @@ struct Job<'a> {
     cpus: Vec<usize>,
     persist: &'a Persist,
     progress: Arc<Progress>,
+    excludes: Arc<Excludes>,
+    cap: Option<Arc<PrefixCap>>,
 }
 
 impl Job<'_> {
@@ -208,6 +223,9 @@ struct Control {
     failed: AtomicBool,
     /// Nobody reads the results any more.
     unread: AtomicBool,
+    /// No probes for the moment: the network changed.
+    pause: Arc<AtomicBool>,
+    events: Mutex<Vec<NetworkEvent>>,
     /// Nothing is left to watch over.
     ended: AtomicBool,
     /// Sinks that still work.
@@ -216,6 +234,8 @@ struct Control {
     tx_ended_ns: AtomicU64,
     /// Transmit threads that have no probe left.
     tx_done: AtomicUsize,
+    /// What was excluded after the plan was made, and how often.
+    later: Mutex<Later>,
     /// The first step of the order that some transmit thread has not settled.
     resume_step: Mutex<Option<u64>>,
     remarks: Mutex<Vec<String>>,
@@ -288,14 +308,15 @@ struct Threads<'scope> {
     distributor: ScopedJoinHandle<'scope, ()>,
     writers: Vec<ScopedJoinHandle<'scope, Writer>>,
     keeper: ScopedJoinHandle<'scope, ()>,
+    guard: ScopedJoinHandle<'scope, ()>,
 }
 
 fn start<'scope, 'env: 'scope>(
     scope: &'scope std::thread::Scope<'scope, 'env>,
     job: &'env Job<'env>,
     control: &'env Control,
-    link: Link,
-    (distributor, writers): (Distributor, Vec<Writer>),
+    signals: &'env signals::Signals,
+    (link, distributor, writers): (Link, Distributor, Vec<Writer>),
 ) -> Threads<'scope> {
     let answers: Vec<Queue<Announcement>> = link.tx.iter().map(|_| Queue::new(ANSWERS)).collect();
     let receivers = link.rx.len();
@@ -320,7 +341,11 @@ fn start<'scope, 'env: 'scope>(
     let writers = writers.into_iter().map(|writer| scope.spawn(move || write(writer, job, control)));
     let writers = writers.collect();
     let distributor = scope.spawn(move || distribute(distributor));
-    Threads { tx, rx, distributor, writers, keeper: scope.spawn(move || persist::keep(job, control)) }
+    let keeper = scope.spawn(move || persist::keep(job, control, signals));
+    let listener = job.setup.backend.transmits.then(rtnetlink::listen).and_then(Result::ok);
+    let ctl = listener.map(|listener| Box::new(listener) as Box<dyn events::NetCtl>);
+    let guard = scope.spawn(move || events::watch(job, control, ctl));
+    Threads { tx, rx, distributor, writers, keeper, guard }
 }
 
 /// Keeps this thread on a processor. One that is gone since is no reason to stop.
@@ -356,7 +381,9 @@ fn transmitter(
         records: job.records.clone(),
         sources: setup.sources.clone(),
         stop: Arc::clone(&control.stop_tx),
+        pause: Arc::clone(&control.pause),
         stats: (Arc::clone(&job.stats), index),
+        restraint: Restraint::new(Arc::clone(&job.excludes), job.cap.clone()),
         log: job.progress.log(index),
         epoch_offset_ns: clock::realtime_ns() - job.now_ns(),
     });
@@ -375,14 +402,18 @@ fn receiver(
     let (plan, setup) = (job.plan, job.setup);
     let sources = setup.sources.iter().map(|source| source.address).collect();
     let bare = setup.interface.as_ref().is_some_and(|interface| interface.framing == Framing::Bare);
+    let mut dedup = Dedup::new(plan.space.len(), dedup::DEFAULT_BYTES / receivers);
+    for &(number, state) in &job.persist.seen {
+        dedup.insert(number, state, 0);
+    }
     Rx::new(RxParts {
         queue,
         read: if bare { wire::read_bare } else { wire::read },
         probes: plan.probes.clone(),
-        judge: Judge::new(job.key, setup.ports, plan.passes, sources),
+        judge: Judge::new(job.key, setup.ports, plan.passes_told(), sources),
         space: Arc::clone(&plan.space),
         // Each thread hears of its own targets only, so together they need what one alone would.
-        dedup: Dedup::new(plan.space.len(), dedup::DEFAULT_BYTES / receivers),
+        dedup,
         records: job.records.clone(),
         answers: answers.to_vec(),
         answers_for: setup.answers_for.clone(),
@@ -558,6 +589,7 @@ fn watch(job: &Job<'_>, control: &Control, signals: &signals::Signals, threads: 
     control.ended.store(true, Ordering::Release);
     threads.keeper.thread().unpark();
     panicked |= threads.keeper.join().is_err();
+    panicked |= threads.guard.join().is_err();
     if panicked {
         control.fail(&"a thread of swath panicked; this is a defect");
     }
@@ -582,6 +614,8 @@ fn close(job: &Job<'_>, control: &Control, outcome: Outcome, mut manifest: Manif
     summary.ports = manifest::ports(job, status);
     let left = summary.pending + summary.unsent;
     summary.resume_step = with(&control.resume_step, |step| step.filter(|_| 0 < left));
+    manifest.course.events = with(&control.events, std::mem::take);
+    manifest.course.excluded_later = with(&control.later, |later| later.epochs.clone());
     manifest::close(&mut manifest, status, summary);
     for error in writer::finish(outcome.writers, &mut manifest) {
         note(&control.errors, error.to_string());
@@ -593,8 +627,8 @@ fn close(job: &Job<'_>, control: &Control, outcome: Outcome, mut manifest: Manif
     let (remarks, errors) = (with(&control.remarks, std::mem::take), with(&control.errors, std::mem::take));
     let open = job.stats.rx_total(|rx| &rx.open);
     let sending_s = outcome.sending_ns as f64 / 1e9;
-    let (summary, seed) = (manifest.summary.unwrap_or_default(), job.plan.seed);
-    Ended { summary, open, sending_s, seed, status, checkpoint, remarks, errors }
+    let (summary, seed, course) = (manifest.summary.unwrap_or_default(), job.plan.seed, manifest.course);
+    Ended { summary, open, sending_s, seed, status, checkpoint, course, remarks, errors }
 }
 
 fn nanoseconds(duration: Duration) -> u64 {

@@ -17,6 +17,7 @@ use crate::order::{Take, Walk};
 use crate::pace::{Grant, Pace};
 use crate::path::{Path, Paths};
 use crate::queue::Queue;
+use crate::restraint::{PrefixCap, Restraint};
 use crate::stats::{Stats, TxCounters};
 use crate::target::Cursor;
 use crate::wire::arp::{self, Announcement, Asked};
@@ -60,8 +61,12 @@ pub struct TxParts {
     pub sources: Vec<Source>,
     /// Says that the user wants no more probes.
     pub stop: Arc<AtomicBool>,
+    /// Says that the network changed and nothing may leave for the moment.
+    pub pause: Arc<AtomicBool>,
     /// The scan's counters and which transmit thread this is.
     pub stats: (Arc<Stats>, usize),
+    /// What holds probes back.
+    pub restraint: Restraint,
     /// Where the progress is noted.
     pub log: Log,
     /// What to add to `now` for the time since the Unix epoch, in nanoseconds.
@@ -110,6 +115,12 @@ impl Tx {
             self.counters().pauses.add(1);
             return Ok(Step::Wait(now_ns + PAUSE_NS));
         }
+        if self.parts.pause.load(Ordering::Acquire) {
+            return Ok(Step::Wait(now_ns + PAUSE_NS));
+        }
+        if let Some(gate) = self.parts.restraint.renew() {
+            self.parts.queue.replace_gate(&gate);
+        }
         let granted = match self.parts.pace.grant(now_ns, (LANES * self.round.len()) as u64) {
             Grant::Frames(frames) => frames,
             Grant::Wait(until) => return Ok(Step::Wait(until)),
@@ -135,6 +146,7 @@ impl Tx {
     pub fn resume_step(&self) -> u64 {
         let walk = &self.parts.walk;
         let ready = self.ready.iter().map(|&(cursor, pass)| walk.step_of(cursor, pass));
+        let ready = ready.chain(self.parts.restraint.deferred());
         let parked = self.parts.neighbours.waiting().map(|parked| walk.step_of(parked.cursor, parked.pass));
         ready.chain(parked).fold(walk.next_step(), u64::min)
     }
@@ -151,7 +163,12 @@ impl Tx {
     }
 
     fn is_done(&self) -> bool {
-        self.ready.is_empty() && self.parts.neighbours.parked() == 0 && self.parts.walk.is_done()
+        self.waiting() == 0 && self.parts.walk.is_done()
+    }
+
+    /// Probes that wait: for the link, for a neighbour, for their prefix.
+    fn waiting(&self) -> usize {
+        self.ready.len() + self.parts.neighbours.parked() + self.parts.restraint.waiting()
     }
 
     fn counters(&self) -> &TxCounters {
@@ -160,7 +177,7 @@ impl Tx {
     }
 
     fn count_pending(&self) {
-        self.counters().pending.assign((self.ready.len() + self.parts.neighbours.parked()) as u64);
+        self.counters().pending.assign(self.waiting() as u64);
     }
 
     /// Takes what the receive threads heard of neighbours: the probes that waited for them are ready.
@@ -235,7 +252,7 @@ impl Tx {
     /// How long there is nothing to do: until the next pass begins, unless somebody is awaited before.
     fn idle_until(&self, now_ns: u64, next_pass_ns: Option<u64>) -> u64 {
         match next_pass_ns {
-            Some(begins_ns) if self.ready.is_empty() && self.parts.neighbours.parked() == 0 => begins_ns,
+            Some(begins_ns) if self.waiting() == 0 => begins_ns,
             _ => now_ns + PAUSE_NS,
         }
     }
@@ -243,6 +260,7 @@ impl Tx {
     /// Fills batches with at most `most` probes in all. Returns how many batches are filled, and when the next pass
     /// begins, if it must be awaited.
     fn fill_round(&mut self, now_ns: u64, most: u64) -> (usize, Option<u64>) {
+        self.take_due(now_ns, most);
         let mut round = std::mem::take(&mut self.round);
         let (mut filled, mut left, mut next_pass_ns) = (0, most, None);
         while 0 < left && filled < round.len() {
@@ -254,7 +272,7 @@ impl Tx {
                 break;
             }
             left -= batch.len() as u64;
-            self.resolve_hops(now_ns, batch, waited);
+            self.restrain(now_ns, batch, waited);
             if waited {
                 self.note_flight(batch);
             }
@@ -274,14 +292,32 @@ impl Tx {
             let count = self.ready.len().min(most);
             self.parts.generator.fill_scattered(&self.ready[..count], batch);
             self.ready.drain(..count);
-        } else if !self.parts.neighbours.is_full() {
+        } else if !self.parts.neighbours.is_full() && !self.parts.restraint.is_full() {
             match self.parts.walk.take(now_ns, most.min(LANES as u64)) {
                 Take::Chunk(chunk) => self.parts.generator.fill(chunk, batch),
+                Take::Control { first, count } => {
+                    let first = self.parts.walk.shard_size() + first;
+                    let steps = first..first + count;
+                    let probes: Vec<_> = steps.filter_map(|step| self.parts.walk.cursor_of(step)).collect();
+                    self.parts.generator.fill_scattered(&probes, batch);
+                }
                 Take::Wait(begins_ns) => return Some(begins_ns),
                 Take::End => {}
             }
         }
         None
+    }
+
+    /// Takes out of a batch what must not leave, what cannot yet and what should not yet, in this order: nobody is asked
+    /// for an address that was excluded, and a prefix is charged for what leaves.
+    fn restrain(&mut self, now_ns: u64, batch: &mut Batch, waited: bool) {
+        if self.parts.restraint.excludes_any() {
+            self.drop_excluded(batch, waited);
+        }
+        self.resolve_hops(now_ns, batch, waited);
+        if let Some(cap) = self.parts.restraint.cap() {
+            self.defer_above(&cap, now_ns, (batch, waited));
+        }
     }
 
     /// Gives every lane its next hop, and takes those out that have none yet or never will.
@@ -308,15 +344,10 @@ impl Tx {
     fn hop_of(&mut self, batch: &Batch, (lane, waited): (usize, bool), now_ns: u64) -> Option<u16> {
         let template = batch.template[lane];
         let step = self.parts.walk.step_of(batch.cursor[lane], batch.pass[lane]);
-        let (address, path) = match self.parts.generator.family(template) {
-            Family::V4 => {
-                let address = batch.destination_v4[lane];
-                (IpAddr::V4(Ipv4Addr::from(address)), self.parts.paths.to(address))
-            }
-            Family::V6 => {
-                let address = batch.destination_v6[lane];
-                (IpAddr::V6(Ipv6Addr::from(address)), self.parts.paths.to_v6(address))
-            }
+        let address = self.address(batch, lane);
+        let path = match address {
+            IpAddr::V4(address) => self.parts.paths.to(address.into()),
+            IpAddr::V6(address) => self.parts.paths.to_v6(address.into()),
         };
         match path {
             Path::OnLink if self.parts.generator.asks_link(template) => return Some(0),
@@ -363,7 +394,59 @@ impl Tx {
     }
 }
 
+/// What holds probes back, and what is noted about those that wait. None of it is reached by a scan without later
+/// excludes, caps and refusals.
 impl Tx {
+    /// The destination of a lane.
+    fn address(&self, batch: &Batch, lane: usize) -> IpAddr {
+        match self.parts.generator.family(batch.template[lane]) {
+            Family::V4 => IpAddr::V4(Ipv4Addr::from(batch.destination_v4[lane])),
+            Family::V6 => IpAddr::V6(Ipv6Addr::from(batch.destination_v6[lane])),
+        }
+    }
+
+    fn step_of(&self, batch: &Batch, lane: usize) -> u64 {
+        self.parts.walk.step_of(batch.cursor[lane], batch.pass[lane])
+    }
+
+    /// Probes whose prefix is due are ready.
+    fn take_due(&mut self, now_ns: u64, most: u64) {
+        for _ in 0..most {
+            let Some(step) = self.parts.restraint.take_due(now_ns) else { return };
+            self.ready.extend(self.parts.walk.cursor_of(step));
+        }
+    }
+
+    /// Counts and takes out the lanes whose address was excluded while the scan ran.
+    #[cold]
+    fn drop_excluded(&mut self, batch: &mut Batch, waited: bool) {
+        retain(batch, |batch, lane| {
+            let excluded = self.parts.restraint.excludes(self.address(batch, lane));
+            if excluded {
+                self.counters().excluded_later.add(1);
+                if waited {
+                    self.parts.log.settle(self.step_of(batch, lane));
+                }
+            }
+            !excluded
+        });
+    }
+
+    /// Puts the lanes off whose prefix has had its share.
+    #[cold]
+    fn defer_above(&mut self, cap: &PrefixCap, now_ns: u64, (batch, waited): (&mut Batch, bool)) {
+        let mut asking = cap.asking(now_ns);
+        retain(batch, |batch, lane| {
+            let Err(due_ns) = asking.ask(self.address(batch, lane), waited) else { return true };
+            let step = self.step_of(batch, lane);
+            self.parts.restraint.defer(due_ns, step);
+            if !waited {
+                self.parts.log.wait(step);
+            }
+            false
+        });
+    }
+
     /// Probes that waited are about to be handed over.
     #[cold]
     fn note_flight(&self, batch: &Batch) {
@@ -401,6 +484,18 @@ fn answer(sources: &[Source], asked: &Asked) -> Option<Vec<u8>> {
         ethernet::tag(&mut frame, vlan);
     }
     Some(frame)
+}
+
+/// Keeps the lanes of a batch that pass.
+fn retain(batch: &mut Batch, mut passes: impl FnMut(&Batch, usize) -> bool) {
+    let mut kept = 0;
+    for lane in 0..batch.len() {
+        if passes(batch, lane) {
+            batch.copy_lane(lane, kept);
+            kept += 1;
+        }
+    }
+    batch.resize(kept);
 }
 
 /// The frame that asks who has an address, from our source of its family.

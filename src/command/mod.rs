@@ -2,6 +2,8 @@
 
 pub mod bench;
 mod discover;
+mod held;
+pub mod merge;
 pub mod plan;
 pub mod resume;
 pub mod scan;

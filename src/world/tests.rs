@@ -166,11 +166,10 @@ fn neighbours_say_who_they_are_unless_they_are_silent() {
         let (mac, address) = (Mac([2, 0, 0, 0, 0, 1]), [192, 0, 2, 1].into());
         world.send(0, &crate::wire::arp::request(mac, address, [198, 18, 0, host].into()));
         for (_, frame, origin) in arrivals(&mut world) {
-            let heard = crate::wire::arp::reply(&frame[ethernet::HEADER..]).expect("a reply");
-            assert_eq!(
-                (heard.mac, heard.address.octets()[3], origin),
-                (mac_of(heard.address), host, Origin::Neighbour)
-            );
+            let packet = crate::wire::arp::Packet::new(&frame[ethernet::HEADER..]).expect("a packet");
+            let heard = packet.announcement().expect("a reply");
+            let std::net::IpAddr::V4(address) = heard.address else { panic!("{heard:?}") };
+            assert_eq!((heard.mac, address.octets()[3], origin), (mac_of(address), host, Origin::Neighbour));
             answered += 1;
         }
     }

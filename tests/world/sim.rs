@@ -21,6 +21,7 @@ use swath::path::{Path, Paths};
 use swath::plan::Plan;
 use swath::probe::{self, Judge};
 use swath::queue::Queue;
+use swath::restraint::Restraint;
 use swath::rx::{Rx, RxParts};
 use swath::sink::{Sink, SinkError, SinkErrorKind};
 use swath::stats::Stats;
@@ -322,7 +323,7 @@ pub(crate) fn run(case: &Arc<Case>, plan: &Plan, part: &Part) -> Result<Ran, Str
             }
         }
         bench.turn(faults)?;
-        let (now_ns, durable_ns) = (bench.sky.with(|sky| sky.now_ns), bench.stats.durable_ns.value());
+        let (now_ns, durable_ns) = (bench.sky.with(|sky| sky.now_ns), bench.stats.durable_ns());
         bench.progress.alive(now_ns, durable_ns);
         if MOST_STEPS < bench.steps {
             return Err(format!("no end after {MOST_STEPS} steps: {:?}", bench.stats.tx));
@@ -422,7 +423,10 @@ fn bench(case: &Arc<Case>, plan: &Plan, part: &Part) -> Result<Bench, String> {
             answers: heard,
             records: records.clone(),
             sources: vec![source],
+            questions: Queue::new(4),
             stop: Arc::clone(&stop),
+            pause: Arc::default(),
+            restraint: Restraint::new(Arc::default(), None),
             stats: (Arc::clone(&stats), thread),
             log: progress.log(thread),
             epoch_offset_ns: EPOCH_NS,
@@ -437,6 +441,9 @@ fn bench(case: &Arc<Case>, plan: &Plan, part: &Part) -> Result<Bench, String> {
         dedup: Dedup::new(plan.space.len(), 1 << 20),
         records: records.clone(),
         answers,
+        answers_for: Vec::new(),
+        questions: Queue::new(4),
+        answered: Arc::default(),
         stats: (Arc::clone(&stats), 0),
         epoch_offset_ns: EPOCH_NS,
     });
