@@ -23,6 +23,7 @@ pub mod text;
 pub mod wire;
 
 pub mod batch;
+pub mod closing;
 pub mod cookie;
 pub mod dedup;
 pub mod gate;

@@ -7,8 +7,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::closing::{Closing, HalfOpen};
 use crate::dedup::Dedup;
-use crate::event::{Invalid, Record, State};
+use crate::event::{Invalid, Reason, Record, State};
 use crate::link::{LinkError, RxQueue};
 use crate::probe::{Judge, Judgement, Probe};
 use crate::queue::Queue;
@@ -45,6 +46,8 @@ pub struct RxParts {
     pub records: Queue<Record>,
     /// Where neighbours' answers go: one queue for each transmit thread.
     pub answers: Vec<Queue<Announcement>>,
+    /// Where half-open connections go that swath closes itself.
+    pub closing: Arc<Closing>,
     /// The scan's counters and which receive thread this is.
     pub stats: (Arc<Stats>, usize),
 }
@@ -58,14 +61,15 @@ struct Desk {
     dedup: Dedup,
     records: Queue<Record>,
     answers: Vec<Queue<Announcement>>,
+    closing: Arc<Closing>,
     stats: (Arc<Stats>, usize),
 }
 
 impl Rx {
     /// A receiver at the start of its work.
     pub fn new(parts: RxParts) -> Rx {
-        let RxParts { queue, read, probes, judge, space, dedup, records, answers, stats } = parts;
-        let desk = Desk { read, probes, judge, space, dedup, records, answers, stats };
+        let RxParts { queue, read, probes, judge, space, dedup, records, answers, closing, stats } = parts;
+        let desk = Desk { read, probes, judge, space, dedup, records, answers, closing, stats };
         Rx { queue, judgements: Vec::with_capacity(CHUNK), backlog: Vec::new(), drops_read_ns: 0, desk }
     }
 
@@ -175,7 +179,7 @@ impl Desk {
                         unsettled &= !bit;
                         settle(
                             record,
-                            (&self.space, &mut self.dedup),
+                            (&self.space, &mut self.dedup, &self.closing),
                             &self.stats.0.rx[self.stats.1],
                             accepted,
                         );
@@ -197,7 +201,7 @@ impl Desk {
 /// Counts a reply and, when it is new, keeps it under the protocol number that everybody knows.
 fn settle(
     record: &Record,
-    (space, dedup): (&Space, &mut Dedup),
+    (space, dedup, closing): (&Space, &mut Dedup, &Closing),
     counters: &RxCounters,
     accepted: &mut Vec<Record>,
 ) {
@@ -205,6 +209,11 @@ fn settle(
         counters.invalid[Invalid::OutOfPlan as usize].add(1);
         return;
     };
+    // Every one: a SYN-ACK that comes again says that the connection still is half open.
+    if record.reason == Reason::SYN_ACK && closing.is_ours() {
+        let noted = closing.push(HalfOpen { number, pass: record.pass });
+        counters.unclosed.add(u64::from(!noted));
+    }
     let seen = dedup.insert(number, record.state, record.pass);
     count_passes(counters, record.pass, seen.passes_before);
     if seen.new {

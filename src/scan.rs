@@ -7,15 +7,17 @@ mod gateway;
 mod manifest;
 mod signals;
 mod status;
+mod takeover;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use rand::TryRng;
 
-use crate::batch::Assigned;
+use crate::batch::{Assigned, Family, Template};
+use crate::closing::{Closing, Who};
 use crate::cookie::CookieKey;
 use crate::dedup::{self, Dedup};
 use crate::event::{Manifest, Record, Status, Summary};
@@ -29,7 +31,8 @@ use crate::probe::{self, Judge};
 use crate::queue::Queue;
 use crate::rx::{Rx, RxParts};
 use crate::sink::SinkError;
-use crate::stats::Stats;
+use crate::stats::{Stats, TxCounters};
+use crate::sys::nftables::SynAcks;
 use crate::sys::{affinity, clock};
 use crate::target::Protocol;
 use crate::tx::{Step, Tx, TxParts};
@@ -104,7 +107,14 @@ pub fn run(
 ) -> Result<Ended, ScanError> {
     let key = cookie_key(plan, setup)?;
     let templates = probe::templates(&plan.probes, &setup.sources, &plan.dress);
-    let mut link = open_link(plan, setup, &templates)?;
+    let resets = probe::resets(&setup.sources, &plan.dress);
+    let mut link = open_link(plan, setup, (&templates, &resets))?;
+    if link.hides_answers && setup.closes == Who::Kernel {
+        return Err(ScanError::Link(LinkError::Unusable {
+            name: setup.backend.name,
+            reason: NOT_THE_KERNEL.into(),
+        }));
+    }
     let outlets = outlets()?;
     let stats = Arc::new(Stats::new(link.tx.len(), link.rx.len(), outlets.len()));
     let records = Queue::new(RECORDS);
@@ -125,12 +135,21 @@ pub fn run(
     let start_ns = clock::monotonic_ns();
     let pace = Arc::new(Pace::new(setup.rate));
     let cpus = if setup.pin { affinity::spread(stats.tx.len() + stats.rx.len()) } else { Vec::new() };
-    let job = Job { plan, setup, key, templates, walk, pace, records, stats, start_ns, cpus };
-    let control = Control::default();
+    let resets = resets.iter().map(Template::family).collect();
+    let closing = Arc::new(Closing::new(HALF_OPEN));
+    let templates = (templates, resets);
+    let job = Job { plan, setup, key, templates, walk, pace, records, closing, stats, start_ns, cpus };
+    let control = Control { probing: AtomicUsize::new(link.tx.len()), ..Control::default() };
+    let mut takeover = takeover(&job, link.hides_answers);
+    if setup.closes == Who::Swath
+        && let Err(error) = takeover.now()
+    {
+        note(&control.errors, error);
+    }
     status::banner(&job, &link.about);
     let outcome = std::thread::scope(|scope| {
         let threads = start(scope, &job, &control, link, writer);
-        watch(&job, &control, &signals, threads)
+        watch(&job, &control, (&signals, takeover), threads)
     });
     Ok(close(&job, &control, outcome, manifest))
 }
@@ -140,10 +159,12 @@ struct Job<'a> {
     plan: &'a Plan,
     setup: &'a Setup,
     key: CookieKey,
-    templates: Vec<Assigned>,
+    /// The templates of the probes, and the families of those behind them that close connections.
+    templates: (Vec<Assigned>, Vec<Family>),
     walk: Arc<Walk>,
     pace: Arc<Pace>,
     records: Queue<Record>,
+    closing: Arc<Closing>,
     stats: Arc<Stats>,
     start_ns: u64,
     /// The processor of each transmit thread, then of each receive thread; none where they are not pinned.
@@ -164,6 +185,10 @@ struct Control {
     stop_tx: Arc<AtomicBool>,
     /// No more replies.
     stop_rx: AtomicBool,
+    /// Transmit threads that have probes to send.
+    probing: AtomicUsize,
+    /// Every reply that will come has come.
+    rx_ended: AtomicBool,
     /// The scan cannot go on.
     failed: AtomicBool,
     /// Nobody reads the results any more.
@@ -209,11 +234,16 @@ fn cookie_key(plan: &Plan, setup: &Setup) -> Result<CookieKey, ScanError> {
     Ok(CookieKey::new(bytes))
 }
 
-fn open_link(plan: &Plan, setup: &Setup, templates: &[Assigned]) -> Result<Link, LinkError> {
+fn open_link(
+    plan: &Plan,
+    setup: &Setup,
+    (templates, resets): (&[Assigned], &[Template]),
+) -> Result<Link, LinkError> {
+    let probes = templates.iter().map(|assigned| &assigned.template);
     (setup.backend.open)(&LinkSpec {
         argument: setup.argument.clone(),
         interface: setup.interface.clone(),
-        templates: templates.iter().map(|assigned| assigned.template.clone()).collect(),
+        templates: probes.chain(resets).cloned().collect(),
         hops: setup.hops.clone(),
         gate: Arc::new(plan.gate()),
         filter: Filter {
@@ -223,6 +253,7 @@ fn open_link(plan: &Plan, setup: &Setup, templates: &[Assigned]) -> Result<Link,
             any_protocol: templates.iter().any(|assigned| assigned.protocol.wire() == Protocol::IP),
         },
         queues: setup.queues,
+        receive: setup.receive,
     })
 }
 
@@ -286,11 +317,13 @@ fn transmitter(
     let secrets = (job.key, setup.ports);
     Tx::new(TxParts {
         queue,
-        generator: Generator::new(plan.order(), Arc::clone(&plan.space), secrets, &job.templates),
+        generator: Generator::new(plan.order(), Arc::clone(&plan.space), secrets, &job.templates.0)
+            .with_resets(&job.templates.1),
         walk: Arc::clone(&job.walk),
         pace: Arc::clone(&job.pace),
         paths: setup.paths.clone(),
         neighbours,
+        closing: Arc::clone(&job.closing),
         answers,
         records: job.records.clone(),
         sources: setup.sources.clone(),
@@ -319,12 +352,14 @@ fn receiver(
         dedup: Dedup::new(plan.space.len(), dedup::DEFAULT_BYTES / receivers),
         records: job.records.clone(),
         answers: answers.to_vec(),
+        closing: Arc::clone(&job.closing),
         stats: (Arc::clone(&job.stats), index),
     })
 }
 
 /// The transmit thread.
 fn transmit(mut tx: Tx, job: &Job<'_>, control: &Control) {
+    let probing = Probing(&control.probing);
     let result = loop {
         let now_ns = job.now_ns();
         match tx.step(now_ns) {
@@ -339,13 +374,42 @@ fn transmit(mut tx: Tx, job: &Job<'_>, control: &Control) {
     let earliest = |first: Option<u64>| Some(first.map_or(step, |first| first.min(step)));
     with(&control.resume_step, |first| *first = earliest(*first));
     control.tx_ended_ns.fetch_max(job.now_ns(), Ordering::Release);
-    if let Err(error) = result {
+    drop(probing);
+    if let Err(error) = result.and_then(|()| close_connections(&mut tx, job, control)) {
         control.fail(&error);
     }
     match tx.finish() {
         Ok(remark) => remark.into_iter().for_each(|remark| note(&control.remarks, remark)),
         Err(error) => control.fail(&error),
     }
+}
+
+/// Counts a transmit thread among those that have probes to send, for as long as it lives; also one that panics.
+struct Probing<'a>(&'a AtomicUsize);
+
+impl Drop for Probing<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// After the last probe: closes connections, if that is for swath to do, until no more answers come.
+fn close_connections(tx: &mut Tx, job: &Job<'_>, control: &Control) -> Result<(), LinkError> {
+    let mut deadline_ns = None;
+    while job.closing.is_ours() {
+        let now_ns = job.now_ns();
+        if control.rx_ended.load(Ordering::Acquire) && deadline_ns.is_none() {
+            deadline_ns = Some(now_ns + LAST_RESETS_NS);
+        }
+        match tx.close_step(now_ns)? {
+            _ if deadline_ns.is_some_and(|deadline| deadline <= now_ns) => break,
+            Step::Done if deadline_ns.is_some() => break,
+            Step::Done => clock::sleep_until(job.start_ns + now_ns + CLOSE_PAUSE_NS),
+            Step::Again => {}
+            Step::Wait(until_ns) => clock::sleep_until(job.start_ns + until_ns.min(now_ns + NAP_NS)),
+        }
+    }
+    Ok(())
 }
 
 /// The receive thread.
@@ -405,7 +469,12 @@ struct Outcome {
 }
 
 /// Watches the threads until the replies have been awaited, then stops them in the order of the data.
-fn watch(job: &Job<'_>, control: &Control, signals: &signals::Signals, threads: Threads<'_>) -> Outcome {
+fn watch(
+    job: &Job<'_>,
+    control: &Control,
+    (signals, mut takeover): (&signals::Signals, takeover::Takeover<'_>),
+    threads: Threads<'_>,
+) -> Outcome {
     let mut status = status::Status::new(job);
     let mut governor = (job.setup.rate == Rate::Max).then(Governor::new);
     let wait_ns = nanoseconds(job.setup.wait);
@@ -416,15 +485,18 @@ fn watch(job: &Job<'_>, control: &Control, signals: &signals::Signals, threads: 
         if 0 < interrupts {
             control.stop_tx.store(true, Ordering::Relaxed);
         }
-        // Asked of the threads themselves: one that panicked has ended, too.
-        if ended_ns.is_none() && threads.tx.iter().all(ScopedJoinHandle::is_finished) {
+        if ended_ns.is_none() && control.probing.load(Ordering::Acquire) == 0 {
             let noted = control.tx_ended_ns.load(Ordering::Acquire);
             ended_ns = Some(if noted == 0 { now_ns } else { noted });
         }
         if let Some(governor) = &mut governor {
-            let (sent, drops) =
-                (job.stats.tx_total(|tx| &tx.sent), job.stats.rx_total(|rx| &rx.kernel_drops));
+            let frames = |tx: &TxCounters| tx.sent.value() + tx.housekeeping.value() + tx.resets.value();
+            let sent = job.stats.tx.iter().map(|tx| frames(tx)).sum();
+            let drops = job.stats.rx_total(|rx| &rx.kernel_drops);
             governor.observe(now_ns, sent, drops, &job.pace);
+        }
+        if let Some(remark) = takeover.observe(now_ns, job.stats.rx_total(|rx| &rx.open)) {
+            note(&control.remarks, remark);
         }
         status.tick(now_ns, ended_ns);
         let hurry = 1 < interrupts
@@ -439,7 +511,12 @@ fn watch(job: &Job<'_>, control: &Control, signals: &signals::Signals, threads: 
     status.end();
     control.stop_rx.store(true, Ordering::Release);
     let mut panicked = false;
-    for thread in threads.tx.into_iter().chain(threads.rx) {
+    for thread in threads.rx {
+        panicked |= thread.join().is_err();
+    }
+    // What the last replies opened is closed by the transmit threads.
+    control.rx_ended.store(true, Ordering::Release);
+    for thread in threads.tx {
         panicked |= thread.join().is_err();
     }
     job.records.close();
@@ -448,6 +525,19 @@ fn watch(job: &Job<'_>, control: &Control, signals: &signals::Signals, threads: 
         control.fail(&"a thread of swath panicked; this is a defect");
     }
     Outcome { writer, interrupted: 0 < signals.count(), sending_ns: ended_ns.unwrap_or(0) }
+}
+
+/// Who closes half-open connections, and how swath would take them over.
+fn takeover<'a>(job: &'a Job<'_>, hides_answers: bool) -> takeover::Takeover<'a> {
+    let setup = job.setup;
+    // A link that keeps its frames is answered by nobody.
+    let sources = setup.sources.iter().filter(|_| setup.backend.transmits);
+    let wanted = SynAcks {
+        addresses: sources.map(|source| source.address).collect(),
+        port_first: setup.ports.first(),
+        port_last: setup.ports.last(),
+    };
+    takeover::Takeover::new(&job.closing, setup.closes, hides_answers, wanted)
 }
 
 /// Closes the account and every sink.
@@ -482,6 +572,14 @@ const RECORDS: usize = 1 << 16;
 /// Answers of neighbours between a receive and a transmit thread.
 const ANSWERS: usize = 1 << 12;
 const NAP_NS: u64 = 20_000_000;
+/// Half-open connections between the receive and the transmit threads: 1 MiB.
+const HALF_OPEN: usize = 1 << 16;
+/// How long the transmit threads pause when there is nothing left but connections to close, and none is.
+const CLOSE_PAUSE_NS: u64 = 1_000_000;
+/// How long the last connections may take to close.
+const LAST_RESETS_NS: u64 = 1_000_000_000;
+/// Why the kernel cannot close what it does not see.
+const NOT_THE_KERNEL: &str = "the kernel closes no connections whose SYN-ACKs XDP takes from it; leave --resets kernel out, or use --receive packet";
 /// More than any ring has blocks.
 const LAST_POLLS: usize = 1024;
 const POLL: Duration = Duration::from_millis(50);

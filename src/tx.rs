@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::batch::{Batch, Family, LANES, Source, low_32};
+use crate::closing::{Closing, HalfOpen};
 use crate::event::Record;
 use crate::generate::Generator;
 use crate::link::{Accepted, LinkError, Stall, TxQueue};
@@ -29,6 +30,8 @@ pub struct Tx {
     accepted: Vec<Accepted>,
     /// Cursors to send before new ones: those the link refused, and those whose neighbour answered.
     ready: Vec<(Cursor, u8)>,
+    /// Connections to close before others: those whose RST the link refused.
+    unclosed: Vec<HalfOpen>,
     answered: Vec<Parked>,
     given_up: Vec<Parked>,
 }
@@ -47,6 +50,8 @@ pub struct TxParts {
     pub paths: Paths,
     /// Who the on-link destinations are.
     pub neighbours: Neighbours,
+    /// Connections to close, from the receive threads.
+    pub closing: Arc<Closing>,
     /// Answers from the receive threads.
     pub answers: Queue<Announcement>,
     /// The queue to the writer: above its high-water mark nothing is sent.
@@ -78,7 +83,8 @@ impl Tx {
         let batches = parts.queue.round_length().max(1);
         let (round, accepted) = (vec![Batch::empty(); batches], Vec::with_capacity(batches));
         let ready = Vec::with_capacity((batches + 1) * LANES);
-        Tx { parts, round, accepted, ready, answered: Vec::new(), given_up: Vec::new() }
+        let (unclosed, answered, given_up) = (Vec::new(), Vec::new(), Vec::new());
+        Tx { parts, round, accepted, ready, unclosed, answered, given_up }
     }
 
     /// Sends at most one round of batches.
@@ -99,18 +105,40 @@ impl Tx {
             Grant::Frames(frames) => frames,
             Grant::Wait(until) => return Ok(Step::Wait(until)),
         };
-        // Questions to neighbours come first: probes wait for them. They are frames like any other to the law.
-        let asked = self.ask_neighbours(now_ns, granted)?;
-        let (batches, next_pass_ns) = self.fill_round(now_ns, granted - asked);
+        // Connections to close come first, then questions to neighbours: probes wait for them. They are frames like any
+        // other to the law.
+        let (closed, stall) = self.close_connections(now_ns, granted)?;
+        if let Some(stall) = stall {
+            self.parts.pace.refund(granted - closed);
+            return Ok(wait_out(stall, now_ns));
+        }
+        let asked = self.ask_neighbours(now_ns, granted - closed)?;
+        let (batches, next_pass_ns) = self.fill_round(now_ns, granted - closed - asked);
         let (sent, stall) = self.submit(batches)?;
-        self.parts.pace.refund(granted - asked - sent);
+        self.parts.pace.refund(granted - closed - asked - sent);
         self.count_pending();
         Ok(match stall {
-            None if asked + sent == 0 => Step::Wait(self.idle_until(now_ns, next_pass_ns)),
+            None if closed + asked + sent == 0 => Step::Wait(self.idle_until(now_ns, next_pass_ns)),
             None => Step::Again,
-            Some(Stall::Full) => Step::Wait(now_ns + FULL_NS),
-            Some(Stall::Down) => Step::Wait(now_ns + DOWN_NS),
+            Some(stall) => wait_out(stall, now_ns),
         })
+    }
+
+    /// Closes connections that wait for it, at most one round; for the time after the last probe. Done when none waits.
+    ///
+    /// # Errors
+    /// As [`Tx::step`].
+    pub fn close_step(&mut self, now_ns: u64) -> Result<Step, LinkError> {
+        if self.unclosed.is_empty() && self.parts.closing.is_empty() {
+            return Ok(Step::Done);
+        }
+        let granted = match self.parts.pace.grant(now_ns, (LANES * self.round.len()) as u64) {
+            Grant::Frames(frames) => frames,
+            Grant::Wait(until) => return Ok(Step::Wait(until)),
+        };
+        let (closed, stall) = self.close_connections(now_ns, granted)?;
+        self.parts.pace.refund(granted - closed);
+        Ok(stall.map_or(Step::Again, |stall| wait_out(stall, now_ns)))
     }
 
     /// The first step of the walk that is not settled, as far as this thread knows: what a scan that was stopped goes on
@@ -176,6 +204,34 @@ impl Tx {
         failure.map_or(Ok(asked), Err)
     }
 
+    /// Sends RSTs for connections that wait to be closed, at most `most`; returns how many left.
+    fn close_connections(&mut self, now_ns: u64, most: u64) -> Result<(u64, Option<Stall>), LinkError> {
+        if self.unclosed.is_empty() && self.parts.closing.is_empty() {
+            return Ok((0, None));
+        }
+        let mut round = std::mem::take(&mut self.round);
+        let (mut filled, mut left) = (0, most);
+        while 0 < left && filled < round.len() {
+            let most = usize::try_from(left).map_or(LANES, |left| left.min(LANES));
+            while self.unclosed.len() < most {
+                let Some(half_open) = self.parts.closing.pop() else { break };
+                self.unclosed.push(half_open);
+            }
+            let count = self.unclosed.len().min(most);
+            if count == 0 {
+                break;
+            }
+            let batch = &mut round[filled];
+            self.parts.generator.fill_resets(&self.unclosed[..count], batch);
+            self.unclosed.drain(..count);
+            self.resolve_hops(now_ns, batch, Frames::Resets);
+            left -= batch.len() as u64;
+            filled += usize::from(!batch.is_empty());
+        }
+        self.round = round;
+        self.hand_over(filled, Frames::Resets)
+    }
+
     /// How long there is nothing to do: until the next pass begins, unless somebody is awaited before.
     fn idle_until(&self, now_ns: u64, next_pass_ns: Option<u64>) -> u64 {
         match next_pass_ns {
@@ -196,7 +252,7 @@ impl Tx {
                 break;
             }
             left -= batch.len() as u64;
-            self.resolve_hops(now_ns, batch);
+            self.resolve_hops(now_ns, batch, Frames::Probes);
             filled += usize::from(!batch.is_empty());
         }
         self.round = round;
@@ -224,14 +280,18 @@ impl Tx {
     }
 
     /// Gives every lane its next hop, and takes those out that have none yet or never will.
-    fn resolve_hops(&mut self, now_ns: u64, batch: &mut Batch) {
+    fn resolve_hops(&mut self, now_ns: u64, batch: &mut Batch, frames: Frames) {
         if let Some(Path::Hop(hop)) = self.parts.paths.only() {
             batch.hop = [hop; LANES];
             return;
         }
         let mut kept = 0;
         for lane in 0..batch.len() {
-            if let Some(hop) = self.hop_of(batch, lane, now_ns) {
+            let hop = match frames {
+                Frames::Probes => self.hop_of(batch, lane, now_ns),
+                Frames::Resets => self.hop_back(batch, lane, now_ns),
+            };
+            if let Some(hop) = hop {
                 batch.copy_lane(lane, kept);
                 batch.hop[kept] = hop;
                 kept += 1;
@@ -244,16 +304,7 @@ impl Tx {
     /// link that leads to its target.
     fn hop_of(&mut self, batch: &Batch, lane: usize, now_ns: u64) -> Option<u16> {
         let template = batch.template[lane];
-        let (address, path) = match self.parts.generator.family(template) {
-            Family::V4 => {
-                let address = batch.destination_v4[lane];
-                (IpAddr::V4(Ipv4Addr::from(address)), self.parts.paths.to(address))
-            }
-            Family::V6 => {
-                let address = batch.destination_v6[lane];
-                (IpAddr::V6(Ipv6Addr::from(address)), self.parts.paths.to_v6(address))
-            }
-        };
+        let (address, path) = self.way_of(batch, lane);
         match path {
             Path::OnLink if self.parts.generator.asks_link(template) => return Some(0),
             Path::Hop(hop) => return Some(hop),
@@ -271,8 +322,44 @@ impl Tx {
         None
     }
 
+    /// Where a lane leads, and how.
+    fn way_of(&self, batch: &Batch, lane: usize) -> (IpAddr, Path) {
+        match self.parts.generator.family(batch.template[lane]) {
+            Family::V4 => {
+                let address = batch.destination_v4[lane];
+                (IpAddr::V4(Ipv4Addr::from(address)), self.parts.paths.to(address))
+            }
+            Family::V6 => {
+                let address = batch.destination_v6[lane];
+                (IpAddr::V6(Ipv6Addr::from(address)), self.parts.paths.to_v6(address))
+            }
+        }
+    }
+
+    /// The next hop of a RST. One whose neighbour is not known (another thread asked, or it was forgotten) is left out: the
+    /// look-up asks, and the target sends its SYN-ACK again.
+    fn hop_back(&mut self, batch: &Batch, lane: usize, now_ns: u64) -> Option<u16> {
+        match self.way_of(batch, lane) {
+            (_, Path::Hop(hop)) => Some(hop),
+            (_, Path::ManyStations | Path::Own) => None,
+            (address, Path::OnLink) => match self.parts.neighbours.look_up(address, now_ns) {
+                Lookup::Hop(hop) => Some(hop),
+                Lookup::Unreachable | Lookup::Unknown => None,
+            },
+        }
+    }
+
     /// Hands the first `batches` to the link; the lanes it did not take are ready to be sent again.
     fn submit(&mut self, batches: usize) -> Result<(u64, Option<Stall>), LinkError> {
+        let outcome = self.hand_over(batches, Frames::Probes);
+        self.count_pending();
+        outcome
+    }
+
+    fn hand_over(&mut self, batches: usize, frames: Frames) -> Result<(u64, Option<Stall>), LinkError> {
+        if batches == 0 {
+            return Ok((0, None));
+        }
         let round = &self.round[..batches];
         let outcome = self.parts.queue.submit_round(round, &mut self.accepted);
         let (mut sent, mut requeued) = (0, 0);
@@ -281,17 +368,40 @@ impl Tx {
             let refused = batch.lanes() & !lanes;
             sent += u64::from(lanes.count_ones());
             requeued += u64::from(refused.count_ones());
-            if refused != 0 {
-                let lanes = (0..batch.len()).filter(|lane| refused & 1 << lane != 0);
-                self.ready.extend(lanes.map(|lane| (batch.cursor[lane], batch.pass[lane])));
+            if refused == 0 {
+                continue;
+            }
+            let lanes = (0..batch.len()).filter(|lane| refused & 1 << lane != 0);
+            let both = lanes.map(|lane| (batch.cursor[lane], batch.pass[lane]));
+            match frames {
+                Frames::Probes => self.ready.extend(both),
+                Frames::Resets => {
+                    self.unclosed.extend(both.map(|(Cursor(number), pass)| HalfOpen { number, pass }));
+                }
             }
         }
-        self.counters().sent.add(sent);
-        self.counters().requeued.add(requeued);
-        self.count_pending();
+        match frames {
+            Frames::Probes => {
+                self.counters().sent.add(sent);
+                self.counters().requeued.add(requeued);
+            }
+            Frames::Resets => self.counters().resets.add(sent),
+        }
         outcome?;
         Ok((sent, self.accepted.iter().find_map(|accepted| accepted.stall)))
     }
+}
+
+/// What a round holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Frames {
+    Probes,
+    /// RSTs that close connections.
+    Resets,
+}
+
+fn wait_out(stall: Stall, now_ns: u64) -> Step {
+    Step::Wait(now_ns + if stall == Stall::Full { FULL_NS } else { DOWN_NS })
 }
 
 /// The frame that asks who has an address, from our source of its family.

@@ -26,16 +26,18 @@ const LAW: &[(&str, &[&str])] = &[
     ("path", &[]),
     ("dedup", &["event"]),
     ("neighbour", &["batch", "target", "wire"]),
+    ("closing", &["queue"]),
     // L2
     ("link", &["sys", "wire", "batch", "gate"]),
     ("probe", &["wire", "target", "cookie", "event", "batch"]),
     ("sink", &["event", "target"]),
     // L3
-    ("generate", &["batch", "cookie", "order", "sys", "target"]),
+    ("generate", &["batch", "closing", "cookie", "order", "sys", "target"]),
     (
         "tx",
         &[
             "batch",
+            "closing",
             "event",
             "generate",
             "link",
@@ -49,14 +51,18 @@ const LAW: &[(&str, &[&str])] = &[
             "wire",
         ],
     ),
-    ("rx", &["dedup", "event", "link", "probe", "queue", "stats", "target", "wire"]),
+    ("rx", &["closing", "dedup", "event", "link", "probe", "queue", "stats", "target", "wire"]),
     ("writer", &["event", "queue", "sink", "stats"]),
     // L4
-    ("plan", &["batch", "cookie", "gate", "link", "order", "pace", "path", "probe", "target", "wire"]),
+    (
+        "plan",
+        &["batch", "closing", "cookie", "gate", "link", "order", "pace", "path", "probe", "target", "wire"],
+    ),
     (
         "scan",
         &[
             "batch",
+            "closing",
             "cookie",
             "dedup",
             "event",
@@ -83,8 +89,8 @@ const LAW: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "batch", "cookie", "dedup", "event", "host", "link", "order", "pace", "path", "plan", "probe",
-            "sink", "target", "wire",
+            "batch", "closing", "cookie", "dedup", "event", "host", "link", "order", "pace", "path", "plan",
+            "probe", "sink", "target", "wire",
         ],
     ),
     (

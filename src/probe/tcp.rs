@@ -90,6 +90,13 @@ impl Probe for TcpSyn {
     }
 }
 
+/// A RST as a host sends it that has no socket for a SYN-ACK: its number is what was acknowledged, and it acknowledges
+/// nothing (RFC 9293 section 3.10.7.1).
+pub(super) fn reset(source: &Source, dress: &Dress) -> Template {
+    let segment = tcp::header(flag::RST, 0, &[]);
+    Template::tcp(frame::packet(source, dress, Protocol::TCP.0, &segment), None)
+}
+
 /// Judges a TCP segment that is addressed to us.
 fn answer(time_ns: u64, segment: &Segment<'_>, header: &tcp::Header<'_>, judge: &Judge) -> Judgement {
     let port = header.destination_port();

@@ -12,7 +12,9 @@ use std::time::Duration;
 use swath::batch::{Batch, NextHops, Template};
 use swath::gate::Gate;
 use swath::host::{Host, InterfaceKind};
-use swath::link::{BACKENDS, Filter, Framing, Link, LinkError, LinkInterface, LinkSpec, Queues, TxQueue};
+use swath::link::{
+    BACKENDS, Filter, Framing, Link, LinkError, LinkInterface, LinkSpec, Queues, Receive, TxQueue,
+};
 use swath::sys::ebpf::Register::{R0, R1, R2, R3, R6, R7};
 use swath::sys::ebpf::{Assembler, ContextField, MapSlot, Operation, Program, Size, Test};
 use swath::sys::ebpf_kernel::{Attachment, LoadedProgram, ProgramKind, SharedWords, XdpMode};
@@ -190,6 +192,7 @@ pub fn spec(name: &str, v4: &str, v6: &str, gate: Gate, next_hop: Mac) -> LinkSp
             any_protocol: false,
         },
         queues: Queues::ONE,
+        receive: Receive::Packet,
     }
 }
 
