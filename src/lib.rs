@@ -18,11 +18,13 @@ pub mod target;
 pub mod event;
 pub mod queue;
 pub mod stats;
+pub mod store;
 pub mod sys;
 pub mod text;
 pub mod wire;
 
 pub mod batch;
+pub mod checkpoint;
 pub mod closing;
 pub mod cookie;
 pub mod dedup;
@@ -33,9 +35,15 @@ pub mod order;
 pub mod pace;
 pub mod path;
 
+#[cfg(feature = "columnar")]
+pub mod columnar;
+pub mod sorted;
+pub mod spool;
+
 pub mod link;
 pub mod probe;
 pub mod sink;
+pub mod source;
 
 pub mod generate;
 pub mod rx;

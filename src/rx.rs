@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::closing::{Closing, HalfOpen};
 use crate::dedup::Dedup;
-use crate::event::{Invalid, Reason, Record, State};
+use crate::event::{Invalid, Proof, Reason, Record, State};
 use crate::link::{LinkError, RxQueue};
 use crate::probe::{Judge, Judgement, Probe};
 use crate::queue::Queue;
@@ -25,6 +25,7 @@ pub struct Rx {
     /// Records the queue to the writer had no room for: at most those of one poll.
     backlog: Vec<Record>,
     drops_read_ns: u64,
+    epoch_offset_ns: u64,
     desk: Desk,
 }
 
@@ -50,6 +51,8 @@ pub struct RxParts {
     pub closing: Arc<Closing>,
     /// The scan's counters and which receive thread this is.
     pub stats: (Arc<Stats>, usize),
+    /// What to add to `now` for the time since the Unix epoch, in nanoseconds.
+    pub epoch_offset_ns: u64,
 }
 
 /// Everything that judges, apart from the queue whose frames it looks at.
@@ -68,9 +71,28 @@ struct Desk {
 impl Rx {
     /// A receiver at the start of its work.
     pub fn new(parts: RxParts) -> Rx {
-        let RxParts { queue, read, probes, judge, space, dedup, records, answers, closing, stats } = parts;
+        let RxParts {
+            queue,
+            read,
+            probes,
+            judge,
+            space,
+            dedup,
+            records,
+            answers,
+            closing,
+            stats,
+            epoch_offset_ns,
+        } = parts;
         let desk = Desk { read, probes, judge, space, dedup, records, answers, closing, stats };
-        Rx { queue, judgements: Vec::with_capacity(CHUNK), backlog: Vec::new(), drops_read_ns: 0, desk }
+        Rx {
+            queue,
+            judgements: Vec::with_capacity(CHUNK),
+            backlog: Vec::new(),
+            drops_read_ns: 0,
+            epoch_offset_ns,
+            desk,
+        }
     }
 
     /// Takes what was received within `timeout`. Returns whether the loop may go on at once; when not, the writer is
@@ -88,8 +110,10 @@ impl Rx {
         }
         let received = self.queue.poll(timeout)?;
         let mut segments = [(0, NO_SEGMENT); CHUNK];
-        let mut waiting = 0;
+        let (mut waiting, mut judged_ns) = (0, now_ns.saturating_sub(RETIRE_NS));
         for (time_ns, frame) in received.iter() {
+            // What came before the last frame of the poll is judged by then; the kernel may hold more.
+            judged_ns = time_ns.saturating_sub(self.epoch_offset_ns).min(now_ns);
             if let Some(segment) = self.desk.open(frame) {
                 segments[waiting] = (time_ns, segment);
                 waiting += 1;
@@ -100,7 +124,12 @@ impl Rx {
             }
         }
         self.desk.judge_all(&segments[..waiting], &mut self.judgements, &mut self.backlog);
-        Ok(self.flush_backlog())
+        let flushed = self.flush_backlog();
+        if flushed {
+            let counter = &self.desk.counters().judged_ns;
+            counter.assign(judged_ns.max(counter.value()));
+        }
+        Ok(flushed)
     }
 
     /// Whether every record found so far is in the writer's queue.
@@ -206,11 +235,16 @@ fn settle(
     accepted: &mut Vec<Record>,
 ) {
     let Some(number) = space.rank(&record.target()) else {
-        counters.invalid[Invalid::OutOfPlan as usize].add(1);
+        // What proves little may be anybody's packet; what proves much and is not in the plan is an alarm.
+        if record.proof == Proof::Weak {
+            counters.not_ours.add(1);
+        } else {
+            counters.invalid[Invalid::OutOfPlan as usize].add(1);
+        }
         return;
     };
     // Every one: a SYN-ACK that comes again says that the connection still is half open.
-    if record.reason == Reason::SYN_ACK && closing.is_ours() {
+    if record.state == State::Open && record.reason == Reason::SYN_ACK && closing.is_ours() {
         let noted = closing.push(HalfOpen { number, pass: record.pass });
         counters.unclosed.add(u64::from(!noted));
     }
@@ -252,6 +286,9 @@ fn count_passes(counters: &RxCounters, pass: u8, before: u8) {
 const CHUNK: usize = 64;
 /// How often the kernel's drop counter is read: every 20 ms, so that the transmitter slows soon after a drop.
 const DROPS_EVERY_NS: u64 = 20_000_000;
+/// How long the kernel may hold a frame before a poll finds it, and more: a block of the ring is handed over after
+/// 4 to 7 ms.
+const RETIRE_NS: u64 = 20_000_000;
 /// What fills the unused places of a chunk.
 const NO_SEGMENT: Segment<'static> = Segment {
     source: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),

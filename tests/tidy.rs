@@ -18,6 +18,7 @@ const LAW: &[(&str, &[&str])] = &[
     ("stats", &["event"]),
     // L1
     ("batch", &["target", "wire"]),
+    ("checkpoint", &["sys"]),
     ("gate", &["wire"]),
     ("host", &["sys"]),
     ("order", &["target", "batch"]),
@@ -31,12 +32,14 @@ const LAW: &[(&str, &[&str])] = &[
     ("link", &["sys", "wire", "batch", "gate"]),
     ("probe", &["wire", "target", "cookie", "event", "batch"]),
     ("sink", &["event", "target"]),
+    ("source", &["event", "target"]),
     // L3
     ("generate", &["batch", "closing", "cookie", "order", "sys", "target"]),
     (
         "tx",
         &[
             "batch",
+            "checkpoint",
             "closing",
             "event",
             "generate",
@@ -62,6 +65,7 @@ const LAW: &[(&str, &[&str])] = &[
         "scan",
         &[
             "batch",
+            "checkpoint",
             "closing",
             "cookie",
             "dedup",
@@ -89,22 +93,69 @@ const LAW: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "batch", "closing", "cookie", "dedup", "event", "host", "link", "order", "pace", "path", "plan",
-            "probe", "sink", "target", "wire",
+            "batch",
+            "checkpoint",
+            "closing",
+            "cookie",
+            "dedup",
+            "event",
+            "host",
+            "link",
+            "order",
+            "pace",
+            "path",
+            "plan",
+            "probe",
+            "sink",
+            "source",
+            "target",
+            "wire",
         ],
     ),
     (
         "command",
         &[
-            "batch", "cli", "cookie", "event", "generate", "host", "link", "order", "plan", "probe", "scan",
-            "sink", "sys", "target", "text", "writer",
+            "batch",
+            "checkpoint",
+            "cli",
+            "cookie",
+            "event",
+            "generate",
+            "host",
+            "link",
+            "order",
+            "plan",
+            "probe",
+            "scan",
+            "sink",
+            "source",
+            "sys",
+            "target",
+            "text",
+            "writer",
         ],
     ),
     (
         "command",
         &[
-            "batch", "cli", "cookie", "event", "generate", "host", "link", "order", "plan", "probe", "scan",
-            "sink", "sys", "target", "text", "writer",
+            "batch",
+            "checkpoint",
+            "cli",
+            "cookie",
+            "event",
+            "generate",
+            "host",
+            "link",
+            "order",
+            "plan",
+            "probe",
+            "scan",
+            "sink",
+            "source",
+            "sys",
+            "target",
+            "text",
+            "writer",
         ],
     ),
     ("main", &["cli", "command"]),
@@ -112,7 +163,7 @@ const LAW: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that may read a clock, the environment, a file or a socket, of the layers below the loops.
-const MAY_TOUCH_THE_WORLD: &[&str] = &["sys", "link", "host", "sink"];
+const MAY_TOUCH_THE_WORLD: &[&str] = &["sys", "checkpoint", "link", "host", "sink", "source"];
 
 #[test]
 fn imports_point_down_the_layers() {

@@ -43,7 +43,7 @@ pub struct Batch {
     pub source_port: [u16; LANES],
     /// The low half of the cookie: a TCP sequence number, for one ([`Carry::Sequence`]).
     pub sequence: [u32; LANES],
-    /// The top quarter of the cookie: the IPv4 identification.
+    /// The top quarter of the cookie: the IPv4 identification, the low 16 bits of the IPv6 flow label.
     pub identification: [u16; LANES],
     /// Index into the templates the link was opened with.
     pub template: [u16; LANES],

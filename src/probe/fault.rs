@@ -3,9 +3,9 @@
 //! The tables are those of `reference: nmap` 1.1 and 1.2. Some errors mean something else when the target itself sent
 //! them: its kernel has no such port, or no such protocol.
 
-use super::{Judge, Judgement};
+use super::{Judge, Judgement, verdict};
 use crate::cookie::Cookie;
-use crate::event::{Invalid, Reason, Record, State};
+use crate::event::{Invalid, Reason, State};
 use crate::target::Target;
 use crate::wire::icmp::{self, Message, Quoted};
 use crate::wire::{Segment, Transport};
@@ -13,12 +13,14 @@ use crate::wire::{Segment, Transport};
 /// What the probe that an error quotes had asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Question {
-    /// Whether a connection-minded port is open (TCP, SCTP), or whether a host is there (ICMP).
+    /// Whether a port is open where connections are made (TCP, SCTP).
     Port,
     /// Whether a UDP port is open.
     Datagram,
     /// Whether the host speaks an IP protocol.
     Protocol,
+    /// Whether there is a host.
+    Host,
 }
 
 /// What a probe finds out about a quoted packet.
@@ -79,16 +81,12 @@ pub fn judge(
         Verified::Wrong => return Judgement::Invalid(Invalid::UnmatchedIcmp),
         Verified::Right { target, cookie, pass, bits } => (target, cookie, pass, bits),
     };
-    // Some translators change the identification; what else is right still proves the probe, only less.
-    let identified = quoted.source.is_ipv4() && quoted.identification == cookie.identification();
+    // Some translators change the identification (IPv6: the flow label, where the same 16 bits stand); what else is
+    // right still proves the probe, only less.
+    let identified = quoted.identification == cookie.identification();
     let state = state(question, about, segment.source == target.address);
-    let mut record = Record::new(target, segment.source, state, reason);
-    record.time_ns = time_ns;
-    record.proof = judge.proof(bits + if identified { 16 } else { 0 });
-    record.ttl = segment.ttl;
-    record.ip_id = segment.identification;
-    record.pass = pass;
-    Judgement::Reply(record)
+    let proof = judge.proof(bits + if identified { 16 } else { 0 });
+    Judgement::Reply(verdict((time_ns, segment), target, (state, reason), (proof, pass)))
 }
 
 fn state(question: Question, about: About, from_target: bool) -> State {
@@ -96,7 +94,9 @@ fn state(question: Question, about: About, from_target: bool) -> State {
         (Question::Datagram, About::Port, true) | (Question::Protocol, About::Protocol, true) => {
             State::Closed
         }
-        (Question::Protocol, About::Port, true) | (_, About::Field, _) => State::Open,
+        (Question::Host, About::Port | About::Protocol | About::Field, true) => State::Up,
+        (Question::Protocol, About::Port, true) => State::Open,
+        (Question::Port | Question::Datagram | Question::Protocol, About::Field, _) => State::Open,
         _ => State::Filtered,
     }
 }

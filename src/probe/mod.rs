@@ -12,8 +12,14 @@
 
 pub mod fault;
 pub mod frame;
+mod icmp;
+mod ip;
+mod nd;
+pub mod payload;
 pub mod sample;
+mod sctp;
 mod tcp;
+mod udp;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -24,10 +30,29 @@ use crate::event::{Invalid, Proof, Reason, Record, State};
 use crate::target::{Port, Protocol, Target};
 use crate::wire::Segment;
 
-pub use tcp::Layout;
+pub use tcp::{Layout, Tcp};
 
 /// Every probe, in the order of `--help`.
-pub const PROBES: &[&'static dyn Probe] = &[&tcp::TcpSyn];
+pub const PROBES: &[&'static dyn Probe] = &[
+    &tcp::SYN,
+    &tcp::FIN,
+    &tcp::NULL,
+    &tcp::XMAS,
+    &tcp::ACK,
+    &tcp::WINDOW,
+    &tcp::MAIMON,
+    &udp::UDP,
+    &sctp::INIT,
+    &sctp::COOKIE_ECHO,
+    &ip::PROTOCOL,
+    &icmp::PING,
+    &nd::SOLICIT,
+    &tcp::PING_SYN,
+    &tcp::PING_ACK,
+    &udp::PING,
+    &sctp::PING,
+    &ip::PING,
+];
 
 /// One kind of probe.
 pub trait Probe: Send + Sync {
@@ -149,6 +174,7 @@ pub enum Judgement {
 }
 
 /// A golden reply.
+#[derive(Debug, Clone)]
 pub struct Sample {
     /// What it is.
     pub name: &'static str,
@@ -190,6 +216,11 @@ impl Judge {
     #[inline]
     pub fn is_ours(&self, address: IpAddr) -> bool {
         self.sources.contains(&address)
+    }
+
+    /// How many passes there are.
+    pub fn passes(&self) -> u8 {
+        self.passes
     }
 
     /// Whether a port is one that probes come from.
@@ -248,6 +279,23 @@ impl Judge {
     pub fn cookie(&self, target: &Target) -> Cookie {
         self.key.cookie(target)
     }
+}
+
+/// A verdict with the facts that every reply tells.
+#[inline]
+pub fn verdict(
+    (time_ns, segment): (u64, &Segment<'_>),
+    target: Target,
+    (state, reason): (State, Reason),
+    (proof, pass): (Proof, u8),
+) -> Record {
+    let mut record = Record::new(target, segment.source, state, reason);
+    record.time_ns = time_ns;
+    record.proof = proof;
+    record.ttl = segment.ttl;
+    record.ip_id = segment.identification;
+    record.pass = pass;
+    record
 }
 
 /// The round-trip time in microseconds that an echoed [`crate::batch::Carry::Time`] tells; 0 when it is not ours or older

@@ -22,6 +22,7 @@ pub mod nftables;
 pub mod perf;
 pub mod ring;
 pub mod rtnetlink;
+pub mod shared_file;
 pub mod simd;
 pub mod socket;
 pub mod tun;

@@ -46,7 +46,7 @@ pub struct Quoted<'a> {
     pub destination: IpAddr,
     /// Protocol number.
     pub protocol: u8,
-    /// Identification; 0 for IPv6.
+    /// Identification; for IPv6 the low 16 bits of the flow label.
     pub identification: u16,
     /// The transport header as far as it is quoted: eight bytes from every router (RFC 792), less when our packet was
     /// shorter.
@@ -95,7 +95,7 @@ impl<'a> Message<'a> {
             source: IpAddr::V6(packet.source()),
             destination: IpAddr::V6(packet.destination()),
             protocol: packet.protocol(),
-            identification: 0,
+            identification: packet.flow(),
             transport: packet.payload(),
         })
     }
