@@ -6,10 +6,11 @@
 #[allow(unreachable_pub, dead_code, reason = "a module that other tests and a bench use as well")]
 mod link_lab;
 
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use link_lab::reflector::{self, Reflector, Share};
 use link_lab::{FAR, Lab, NEAR, run};
 
 /// A far end that answers for 198.18.0.0/15 with port 80 open, and counts SYN-ACKs and the RSTs that close them.
@@ -170,5 +171,38 @@ trait IntoSocket {
 impl IntoSocket for (&str, u16) {
     fn into_socket(self) -> std::net::SocketAddr {
         std::net::SocketAddr::new(self.0.parse().expect("address"), self.1)
+    }
+}
+
+#[test]
+fn netns_at_the_highest_rate_every_answer_of_a_reflector_is_found_once() {
+    for options in ["--link af_packet --resets swath", "--link af_xdp", "--link xdp_live --receive xdp"] {
+        let Some(lab) = Lab::with_redirects() else { return };
+        lab.ip(&lab.near, "route add 198.18.0.0/15 via 192.0.2.2");
+        let share = Share { key: 0x1234_5678, shift: 2 };
+        let reflector = lab.far(|| Reflector::attach("v1", share));
+        let _pass = options.contains("resets").then(|| lab.near(|| reflector::attach_pass("v0")));
+        let results = lab.near.clone() + ".txt";
+        let results = std::env::temp_dir().join(results);
+        let said = lab.swath(&format!(
+            "198.18.0.0/18 -p 1-64 --rate max --wait 2 -e v0 {options} -o {}",
+            results.display()
+        ));
+        let text = std::fs::read_to_string(&results).expect("results");
+        std::fs::remove_file(&results).expect("removed");
+        let mut found: Vec<&str> = text.lines().collect();
+        found.sort_unstable();
+        let mut expected = Vec::new();
+        for host in 0..1 << 14 {
+            let address = Ipv4Addr::from(0xc612_0000 + host);
+            let ports = (1..=64).filter(|&port| share.answers(address, port));
+            expected.extend(ports.map(|port| format!("{address}:{port}")));
+        }
+        expected.sort_unstable();
+        let seen = reflector.seen();
+        assert_eq!((seen.syns, seen.answered), (1 << 20, expected.len() as u64), "{options}: {said}");
+        assert!(found == expected, "{options}: {} found of {}: {said}", found.len(), expected.len());
+        assert_eq!(seen.resets, seen.answered, "{options}: every connection is closed once: {said}");
+        eprintln!("{options}: {}", said.lines().find(|line| line.starts_with("sent ")).unwrap_or(&said));
     }
 }

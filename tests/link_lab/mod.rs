@@ -1,6 +1,8 @@
 //! Two namespaces with a veth pair and no way out, and a sink at the far end that counts every frame by its sequence
 //! number, in the driver. For the tests and the bench of links.
 
+pub mod reflector;
+
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::MetadataExt;
