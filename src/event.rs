@@ -655,6 +655,10 @@ pub struct Summary {
     pub kernel_drops: u64,
     /// Other frames sent: ARP requests, for one. Inside the rate law, outside `planned`.
     pub housekeeping: u64,
+    /// Of those, RSTs that closed half-open connections.
+    pub resets: u64,
+    /// Half-open connections that swath was to close and left to time out at the target.
+    pub unclosed: u64,
     /// Probes the link refused at first and that were sent again; a probe refused twice counts twice.
     pub requeued: u64,
     /// How often the transmitter waited because the writer was behind.

@@ -25,6 +25,7 @@ pub mod wire;
 
 pub mod batch;
 pub mod checkpoint;
+pub mod closing;
 pub mod cookie;
 pub mod dedup;
 pub mod gate;

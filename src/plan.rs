@@ -10,10 +10,11 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use crate::batch::{Assigned, NextHops, Source};
+use crate::closing::Who;
 use crate::cookie::SourcePorts;
 use crate::gate::Gate;
 use crate::heavy::Limits;
-use crate::link::{Backend, LinkInterface, Queues};
+use crate::link::{Backend, LinkInterface, Queues, Receive};
 use crate::order::{self, Order, Sample, Shard};
 use crate::pace::Rate;
 use crate::path::Paths;
@@ -166,6 +167,10 @@ pub struct Setup {
     pub neighbours: Vec<(IpAddr, Mac)>,
     /// How many threads send and receive: one for each queue.
     pub queues: Queues,
+    /// How answers are received.
+    pub receive: Receive,
+    /// Who closes half-open connections.
+    pub closes: Who,
     /// Whether each of them keeps to a processor of its own.
     pub pin: bool,
     /// The rate law.

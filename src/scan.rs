@@ -9,6 +9,7 @@ mod manifest;
 mod persist;
 mod signals;
 mod status;
+mod takeover;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -19,8 +20,9 @@ use std::time::Duration;
 
 use rand::TryRng;
 
-use crate::batch::Assigned;
+use crate::batch::{Assigned, Family, Template};
 use crate::checkpoint::{CheckpointError, Progress};
+use crate::closing::{Closing, Who};
 use crate::cookie::CookieKey;
 use crate::dedup::{self, Dedup};
 use crate::event::{Course, Manifest, NetworkEvent, Record, Status, Summary};
@@ -36,7 +38,8 @@ use crate::queue::Queue;
 use crate::restraint::{Excludes, PrefixCap, Restraint};
 use crate::rx::{Rx, RxParts};
 use crate::sink::SinkError;
-use crate::stats::{PortCounts, Stats};
+use crate::stats::{PortCounts, Stats, TxCounters};
+use crate::sys::nftables::SynAcks;
 use crate::sys::{affinity, clock, rtnetlink};
 use crate::target::Protocol;
 use crate::tx::{Step, Tx, TxParts};
@@ -122,7 +125,14 @@ pub fn run(
 ) -> Result<Ended, ScanError> {
     let key = cookie_key(plan, setup)?;
     let templates = probe::templates(&plan.probes, &setup.sources, &plan.dress);
-    let mut link = open_link(plan, setup, &templates)?;
+    let resets = probe::resets(&setup.sources, &plan.dress);
+    let mut link = open_link(plan, setup, (&templates, &resets))?;
+    if link.hides_answers && setup.closes == Who::Kernel {
+        return Err(ScanError::Link(LinkError::Unusable {
+            name: setup.backend.name,
+            reason: NOT_THE_KERNEL.into(),
+        }));
+    }
     let outlets = outlets()?;
     let stats = Arc::new(Stats::new(link.tx.len(), link.rx.len(), outlets.len()));
     let records = Queue::new(RECORDS);
@@ -154,6 +164,9 @@ pub fn run(
     let cpus = if setup.pin { affinity::spread(stats.tx.len() + stats.rx.len()) } else { Vec::new() };
     let answered = Arc::new(PortCounts::new(plan.space.port_targets()));
     let questions = Queue::new(ANSWERS);
+    let resets = resets.iter().map(Template::family).collect();
+    let closing = Arc::new(Closing::new(HALF_OPEN));
+    let templates = (templates, resets);
     let job = Job {
         plan,
         setup,
@@ -162,6 +175,7 @@ pub fn run(
         walk,
         pace,
         records,
+        closing,
         stats,
         answered,
         questions,
@@ -172,13 +186,19 @@ pub fn run(
         excludes,
         cap,
     };
-    let control = Control::default();
+    let control = Control { probing: AtomicUsize::new(link.tx.len()), ..Control::default() };
     persist::exclude_at_start(&job, &control)?;
+    let mut takeover = takeover(&job, link.hides_answers);
+    if setup.closes == Who::Swath
+        && let Err(error) = takeover.now()
+    {
+        note(&control.errors, error);
+    }
     status::banner(&job, &link.about);
     let outcome = std::thread::scope(|scope| {
         control.sinks.store(writers.len(), Ordering::Relaxed);
         let threads = start(scope, &job, &control, &signals, (link, distributor, writers));
-        watch(&job, &control, &signals, threads)
+        watch(&job, &control, (&signals, takeover), threads)
     });
     Ok(close(&job, &control, outcome, manifest))
 }
@@ -188,10 +208,12 @@ struct Job<'a> {
     plan: &'a Plan,
     setup: &'a Setup,
     key: CookieKey,
-    templates: Vec<Assigned>,
+    /// The templates of the probes, and the families of those behind them that close connections.
+    templates: (Vec<Assigned>, Vec<Family>),
     walk: Arc<Walk>,
     pace: Arc<Pace>,
     records: Queue<Record>,
+    closing: Arc<Closing>,
     stats: Arc<Stats>,
     answered: Arc<PortCounts>,
     /// What neighbours ask about addresses that no interface has.
@@ -219,6 +241,10 @@ struct Control {
     stop_tx: Arc<AtomicBool>,
     /// No more replies.
     stop_rx: AtomicBool,
+    /// Transmit threads that have probes to send.
+    probing: AtomicUsize,
+    /// Every reply that will come has come.
+    rx_ended: AtomicBool,
     /// The scan cannot go on.
     failed: AtomicBool,
     /// Nobody reads the results any more.
@@ -232,8 +258,6 @@ struct Control {
     sinks: AtomicUsize,
     /// When the last transmit thread ended, in nanoseconds since the scan began.
     tx_ended_ns: AtomicU64,
-    /// Transmit threads that have no probe left.
-    tx_done: AtomicUsize,
     /// What was excluded after the plan was made, and how often.
     later: Mutex<Later>,
     /// The first step of the order that some transmit thread has not settled.
@@ -275,11 +299,16 @@ fn cookie_key(plan: &Plan, setup: &Setup) -> Result<CookieKey, ScanError> {
     Ok(CookieKey::new(bytes))
 }
 
-fn open_link(plan: &Plan, setup: &Setup, templates: &[Assigned]) -> Result<Link, LinkError> {
+fn open_link(
+    plan: &Plan,
+    setup: &Setup,
+    (templates, resets): (&[Assigned], &[Template]),
+) -> Result<Link, LinkError> {
+    let probes = templates.iter().map(|assigned| &assigned.template);
     (setup.backend.open)(&LinkSpec {
         argument: setup.argument.clone(),
         interface: setup.interface.clone(),
-        templates: templates.iter().map(|assigned| assigned.template.clone()).collect(),
+        templates: probes.chain(resets).cloned().collect(),
         hops: setup.hops.clone(),
         gate: Arc::new(plan.gate()),
         filter: Filter {
@@ -289,6 +318,7 @@ fn open_link(plan: &Plan, setup: &Setup, templates: &[Assigned]) -> Result<Link,
             any_protocol: templates.iter().any(|assigned| assigned.protocol.wire() == Protocol::IP),
         },
         queues: setup.queues,
+        receive: setup.receive,
     })
 }
 
@@ -371,11 +401,13 @@ fn transmitter(
     let secrets = (job.key, setup.ports);
     let mut tx = Tx::new(TxParts {
         queue,
-        generator: Generator::new(plan.order(), Arc::clone(&plan.space), secrets, &job.templates),
+        generator: Generator::new(plan.order(), Arc::clone(&plan.space), secrets, &job.templates.0)
+            .with_resets(&job.templates.1),
         walk: Arc::clone(&job.walk),
         pace: Arc::clone(&job.pace),
         paths: setup.paths.clone(),
         neighbours,
+        closing: Arc::clone(&job.closing),
         answers,
         questions: job.questions.clone(),
         records: job.records.clone(),
@@ -419,6 +451,7 @@ fn receiver(
         answers_for: setup.answers_for.clone(),
         questions: job.questions.clone(),
         answered: Arc::clone(&job.answered),
+        closing: Arc::clone(&job.closing),
         stats: (Arc::clone(&job.stats), index),
         epoch_offset_ns: clock::realtime_ns() - job.now_ns(),
     })
@@ -426,6 +459,7 @@ fn receiver(
 
 /// The transmit thread.
 fn transmit(mut tx: Tx, job: &Job<'_>, control: &Control) {
+    let probing = Probing(&control.probing);
     let result = loop {
         let now_ns = job.now_ns();
         match tx.step(now_ns) {
@@ -440,7 +474,7 @@ fn transmit(mut tx: Tx, job: &Job<'_>, control: &Control) {
     let earliest = |first: Option<u64>| Some(first.map_or(step, |first| first.min(step)));
     with(&control.resume_step, |first| *first = earliest(*first));
     control.tx_ended_ns.fetch_max(job.now_ns(), Ordering::Release);
-    control.tx_done.fetch_add(1, Ordering::Release);
+    drop(probing);
     if let Err(error) = result.and_then(|()| linger(&mut tx, job, control)) {
         control.fail(&error);
     }
@@ -450,13 +484,31 @@ fn transmit(mut tx: Tx, job: &Job<'_>, control: &Control) {
     }
 }
 
-/// Goes on answering for the addresses that no interface has until no reply is awaited any more: a neighbour that forgets who
-/// has such an address cannot reply to it.
+/// Counts a transmit thread among those that have probes to send, for as long as it lives; also one that panics.
+struct Probing<'a>(&'a AtomicUsize);
+
+impl Drop for Probing<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// After the last probe, until no reply is awaited any more: closes connections, if that is for swath to do, and answers for
+/// the addresses that no interface has, because a neighbour that forgets who has such an address cannot reply to it.
 fn linger(tx: &mut Tx, job: &Job<'_>, control: &Control) -> Result<(), LinkError> {
-    while !job.setup.answers_for.is_empty() && !control.stop_rx.load(Ordering::Acquire) {
+    let mut deadline_ns = None;
+    while job.closing.is_ours() || !job.setup.answers_for.is_empty() {
         let now_ns = job.now_ns();
-        let until_ns = tx.linger(now_ns)?;
-        clock::sleep_until(job.start_ns + until_ns.min(now_ns + NAP_NS));
+        if control.rx_ended.load(Ordering::Acquire) && deadline_ns.is_none() {
+            deadline_ns = Some(now_ns + LAST_RESETS_NS);
+        }
+        match tx.linger(now_ns)? {
+            _ if deadline_ns.is_some_and(|deadline| deadline <= now_ns) => break,
+            Step::Done if deadline_ns.is_some() => break,
+            Step::Done => clock::sleep_until(job.start_ns + now_ns + CLOSE_PAUSE_NS),
+            Step::Again => {}
+            Step::Wait(until_ns) => clock::sleep_until(job.start_ns + until_ns.min(now_ns + NAP_NS)),
+        }
     }
     Ok(())
 }
@@ -538,7 +590,12 @@ struct Outcome {
 }
 
 /// Watches the threads until the replies have been awaited, then stops them in the order of the data.
-fn watch(job: &Job<'_>, control: &Control, signals: &signals::Signals, threads: Threads<'_>) -> Outcome {
+fn watch(
+    job: &Job<'_>,
+    control: &Control,
+    (signals, mut takeover): (&signals::Signals, takeover::Takeover<'_>),
+    threads: Threads<'_>,
+) -> Outcome {
     let mut status = status::Status::new(job);
     let mut governor = (job.setup.rate == Rate::Max).then(Governor::new);
     let wait_ns = nanoseconds(job.setup.wait);
@@ -550,16 +607,18 @@ fn watch(job: &Job<'_>, control: &Control, signals: &signals::Signals, threads: 
         if 0 < interrupts {
             control.stop_tx.store(true, Ordering::Relaxed);
         }
-        // Asked of the threads themselves: one that panicked has ended, too.
-        let done = control.tx_done.load(Ordering::Acquire) == threads.tx.len();
-        if ended_ns.is_none() && (done || threads.tx.iter().all(ScopedJoinHandle::is_finished)) {
+        if ended_ns.is_none() && control.probing.load(Ordering::Acquire) == 0 {
             let noted = control.tx_ended_ns.load(Ordering::Acquire);
             ended_ns = Some(if noted == 0 { now_ns } else { noted });
         }
         if let Some(governor) = &mut governor {
-            let (sent, drops) =
-                (job.stats.tx_total(|tx| &tx.sent), job.stats.rx_total(|rx| &rx.kernel_drops));
+            let frames = |tx: &TxCounters| tx.sent.value() + tx.housekeeping.value() + tx.resets.value();
+            let sent = job.stats.tx.iter().map(|tx| frames(tx)).sum();
+            let drops = job.stats.rx_total(|rx| &rx.kernel_drops);
             governor.observe(now_ns, sent, drops, &job.pace);
+        }
+        if let Some(remark) = takeover.observe(now_ns, job.stats.rx_total(|rx| &rx.open)) {
+            note(&control.remarks, remark);
         }
         status.tick(now_ns, ended_ns);
         let hurry = 1 < interrupts
@@ -574,7 +633,12 @@ fn watch(job: &Job<'_>, control: &Control, signals: &signals::Signals, threads: 
     status.end();
     control.stop_rx.store(true, Ordering::Release);
     let mut panicked = false;
-    for thread in threads.tx.into_iter().chain(threads.rx) {
+    for thread in threads.rx {
+        panicked |= thread.join().is_err();
+    }
+    // What the last replies opened is closed by the transmit threads.
+    control.rx_ended.store(true, Ordering::Release);
+    for thread in threads.tx {
         panicked |= thread.join().is_err();
     }
     job.records.close();
@@ -599,6 +663,19 @@ fn watch(job: &Job<'_>, control: &Control, signals: &signals::Signals, threads: 
         awaited: awaited && !panicked,
         sending_ns: ended_ns.unwrap_or(0),
     }
+}
+
+/// Who closes half-open connections, and how swath would take them over.
+fn takeover<'a>(job: &'a Job<'_>, hides_answers: bool) -> takeover::Takeover<'a> {
+    let setup = job.setup;
+    // A link that keeps its frames is answered by nobody.
+    let sources = setup.sources.iter().filter(|_| setup.backend.transmits);
+    let wanted = SynAcks {
+        addresses: sources.map(|source| source.address).collect(),
+        port_first: setup.ports.first(),
+        port_last: setup.ports.last(),
+    };
+    takeover::Takeover::new(&job.closing, setup.closes, hides_answers, wanted)
 }
 
 /// Closes the account and every sink.
@@ -640,6 +717,14 @@ const RECORDS: usize = 1 << 16;
 /// Answers of neighbours between a receive and a transmit thread.
 const ANSWERS: usize = 1 << 12;
 const NAP_NS: u64 = 20_000_000;
+/// Half-open connections between the receive and the transmit threads: 1 MiB.
+const HALF_OPEN: usize = 1 << 16;
+/// How long the transmit threads pause when there is nothing left but connections to close, and none is.
+const CLOSE_PAUSE_NS: u64 = 1_000_000;
+/// How long the last connections may take to close.
+const LAST_RESETS_NS: u64 = 1_000_000_000;
+/// Why the kernel cannot close what it does not see.
+const NOT_THE_KERNEL: &str = "the kernel closes no connections whose SYN-ACKs XDP takes from it; leave --resets kernel out, or use --receive packet";
 /// More than any ring has blocks.
 const LAST_POLLS: usize = 1024;
 const POLL: Duration = Duration::from_millis(50);

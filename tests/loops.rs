@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use proptest::prelude::*;
-use swath::batch::{Batch, LANES, NextHops, Source};
+use swath::batch::{Batch, Family, LANES, NextHops, Source};
 use swath::checkpoint::{self, Mode, Progress, Shape};
 use swath::cli::build;
 use swath::cli::{self, Request};
+use swath::closing::{Closing, HalfOpen};
 use swath::cookie::{CookieKey, SourcePorts};
 use swath::dedup::Dedup;
 use swath::event::{Invalid, Record, State};
@@ -87,6 +88,8 @@ struct Net {
     probes: BTreeMap<(u64, u8), u32>,
     sent_to: Vec<(Ipv4Addr, Mac)>,
     questions: Vec<Ipv4Addr>,
+    /// Address, port, and our port and number of each RST.
+    resets: Vec<(Ipv4Addr, u16, (u16, u32))>,
     /// When each frame left.
     times_ns: Vec<u64>,
     /// Answers under way: when they arrive.
@@ -110,6 +113,8 @@ fn mac_of(address: Ipv4Addr) -> Mac {
 struct FakeTx {
     net: Arc<Mutex<Net>>,
     hops: NextHops,
+    /// How many templates are of probes; those behind close connections.
+    probes: usize,
 }
 
 impl FakeTx {
@@ -136,10 +141,20 @@ impl TxQueue for FakeTx {
         let stall = stall.filter(|_| lanes != batch.lanes());
         let looks = net.look_after == Some(net.calls);
         for lane in (0..batch.len()).filter(|lane| lanes & 1 << lane != 0) {
+            let now_ns = net.now_ns;
+            if self.probes <= usize::from(batch.template[lane]) {
+                let segment = (batch.source_port[lane], batch.sequence[lane]);
+                net.resets.push((
+                    Ipv4Addr::from(batch.destination_v4[lane]),
+                    batch.destination_port[lane],
+                    segment,
+                ));
+                net.times_ns.push(now_ns);
+                continue;
+            }
             *net.probes.entry((batch.cursor[lane].0, batch.pass[lane])).or_default() += 1;
             let to = (Ipv4Addr::from(batch.destination_v4[lane]), self.hops.mac(batch.hop[lane]));
             net.sent_to.push(to);
-            let now_ns = net.now_ns;
             net.times_ns.push(now_ns);
         }
         if looks {
@@ -173,6 +188,7 @@ impl TxQueue for FakeTx {
 struct Bench {
     net: Arc<Mutex<Net>>,
     tx: Tx,
+    closing: Arc<Closing>,
     stats: Arc<Stats>,
     walk: Arc<Walk>,
     pace: Arc<Pace>,
@@ -207,15 +223,18 @@ fn capped_bench(
     let source = Source { address: SOURCE.into(), mac: SOURCE_MAC, vlan: None };
     let templates = probe::templates(&plan.probes, &[source], &plan.dress);
     let (records, answers, stop) = (Queue::new(8), Queue::new(1 << 12), Arc::new(AtomicBool::new(false)));
+    let closing = Arc::new(Closing::new(1 << 10));
     let progress = progress(plan.first_step);
     net.lock().expect("one thread").progress = Some(Arc::clone(&progress));
     let tx = Tx::new(TxParts {
-        queue: Box::new(FakeTx { net: Arc::clone(&net), hops: hops.clone() }),
-        generator: Generator::new(plan.order(), Arc::clone(&plan.space), (key(), ports()), &templates),
+        queue: Box::new(FakeTx { net: Arc::clone(&net), hops: hops.clone(), probes: templates.len() }),
+        generator: Generator::new(plan.order(), Arc::clone(&plan.space), (key(), ports()), &templates)
+            .with_resets(&[Family::V4]),
         walk: Arc::clone(&walk),
         pace: Arc::clone(&pace),
         paths,
         neighbours: Neighbours::new(hops, 1),
+        closing: Arc::clone(&closing),
         answers: answers.clone(),
         questions: Queue::new(4),
         records: records.clone(),
@@ -227,7 +246,7 @@ fn capped_bench(
         log: progress.log(0),
         epoch_offset_ns: 0,
     });
-    Bench { net, tx, stats, walk, pace, records, answers, stop, progress, excludes }
+    Bench { net, tx, closing, stats, walk, pace, records, answers, stop, progress, excludes }
 }
 
 /// Progress with room for everything a test lets wait, whose marks are never older than a step.
@@ -333,6 +352,58 @@ proptest! {
         bench.run();
         bench.assert_once(256 * 7);
         prop_assert_eq!(bench.stats.tx[0].sent.value(), 256 * 7);
+        if let Some(rate) = rate {
+            bench.assert_law(rate);
+        }
+    }
+
+    /// Connections are closed, each once, by the RST the kernel would send; inside the law, before and after the last probe.
+    #[test]
+    fn every_half_open_connection_is_closed_once_inside_the_law(
+        moods in proptest::collection::vec(mood(), 0..300),
+        seed in any::<u64>(),
+        rate in prop_oneof![Just(None), Just(Some(20_000u64)), Just(Some(3_000_000))],
+    ) {
+        let plan = plan(&format!("198.18.0.0/24 -p 1-7 --passes 2 --seed {seed}"));
+        let law = rate.map_or(Rate::Max, |rate| Rate::MilliFrames(rate * 1000));
+        let mut bench = bench(&plan, law, routed(), 1, moods);
+        bench.closing.take_over();
+        let mut expected = BTreeSet::new();
+        let (mut number, mut done) = (0, false);
+        for _ in 0..1_000_000 {
+            // A few answers for each step, some only after the last probe.
+            for _ in 0..3 {
+                if number < 500 {
+                    let half_open = HalfOpen { number: number * 3, pass: (number % 2) as u8 };
+                    assert!(bench.closing.push(half_open));
+                    let target = plan.space.select(half_open.number);
+                    let IpAddr::V4(address) = target.address else { panic!("IPv4") };
+                    let cookie = key().cookie(&target);
+                    let segment = (ports().port(cookie, half_open.pass), cookie.sequence().wrapping_add(1));
+                    expected.insert((address, target.port.number, segment));
+                    number += 1;
+                }
+            }
+            done |= !done && bench.step().expect("no fatal error") == Step::Done;
+            if done {
+                let now_ns = bench.net.lock().expect("one thread").now_ns;
+                let step = bench.tx.linger(now_ns).expect("no fatal error");
+                if step == Step::Done && number == 500 {
+                    break;
+                }
+                bench.net.lock().expect("one thread").now_ns = match step {
+                    Step::Wait(until_ns) => until_ns,
+                    _ => now_ns + 1_000,
+                };
+            }
+            bench.assert_balance();
+        }
+        let net = bench.net.lock().expect("one thread");
+        prop_assert_eq!(net.resets.len(), 500);
+        prop_assert_eq!(net.resets.iter().copied().collect::<BTreeSet<_>>(), expected);
+        prop_assert_eq!(bench.stats.tx[0].resets.value(), 500);
+        drop(net);
+        bench.assert_once(256 * 7 * 2);
         if let Some(rate) = rate {
             bench.assert_law(rate);
         }
@@ -520,12 +591,13 @@ fn with_shared(plan: &Plan, bench: Bench, walk: Arc<Walk>, pace: Arc<Pace>) -> B
     let templates = probe::templates(&plan.probes, &[source], &plan.dress);
     let hops = NextHops::new(2);
     let tx = Tx::new(TxParts {
-        queue: Box::new(FakeTx { net: Arc::clone(&bench.net), hops: hops.clone() }),
+        queue: Box::new(FakeTx { net: Arc::clone(&bench.net), hops: hops.clone(), probes: usize::MAX }),
         generator: Generator::new(plan.order(), Arc::clone(&plan.space), (key(), ports()), &templates),
         walk: Arc::clone(&walk),
         pace: Arc::clone(&pace),
         paths: routed(),
         neighbours: Neighbours::new(hops, 1),
+        closing: Arc::new(Closing::new(64)),
         answers: bench.answers.clone(),
         questions: Queue::new(4),
         records: bench.records.clone(),
@@ -733,6 +805,7 @@ fn listening(plan: &Plan, polls: Vec<Vec<Vec<u8>>>, room: usize) -> Listening {
         answers_for: Vec::new(),
         questions: Queue::new(4),
         answered: Arc::default(),
+        closing: Arc::new(Closing::new(64)),
         stats: (Arc::clone(&stats), 0),
         epoch_offset_ns: 0,
     });

@@ -30,18 +30,20 @@ const LAW: &[(&str, &[&str])] = &[
     ("world", &["target", "wire"]),
     ("dedup", &["event"]),
     ("neighbour", &["batch", "target", "wire"]),
+    ("closing", &["queue"]),
     // L2
     ("link", &["sys", "wire", "batch", "gate", "world"]),
     ("probe", &["wire", "target", "cookie", "event", "batch"]),
     ("sink", &["event", "target"]),
     ("source", &["event", "target"]),
     // L3
-    ("generate", &["batch", "cookie", "order", "sys", "target"]),
+    ("generate", &["batch", "closing", "cookie", "order", "sys", "target"]),
     (
         "tx",
         &[
             "batch",
             "checkpoint",
+            "closing",
             "event",
             "generate",
             "link",
@@ -56,18 +58,22 @@ const LAW: &[(&str, &[&str])] = &[
             "wire",
         ],
     ),
-    ("rx", &["dedup", "event", "link", "probe", "queue", "stats", "target", "wire"]),
+    ("rx", &["closing", "dedup", "event", "link", "probe", "queue", "stats", "target", "wire"]),
     ("writer", &["event", "heavy", "queue", "sink", "stats"]),
     // L4
     (
         "plan",
-        &["batch", "cookie", "gate", "heavy", "link", "order", "pace", "path", "probe", "target", "wire"],
+        &[
+            "batch", "closing", "cookie", "gate", "heavy", "link", "order", "pace", "path", "probe",
+            "target", "wire",
+        ],
     ),
     (
         "scan",
         &[
             "batch",
             "checkpoint",
+            "closing",
             "cookie",
             "dedup",
             "event",
@@ -99,6 +105,7 @@ const LAW: &[(&str, &[&str])] = &[
         &[
             "batch",
             "checkpoint",
+            "closing",
             "cookie",
             "dedup",
             "event",

@@ -23,6 +23,7 @@ mod steer;
 pub mod world;
 mod xdp_live;
 mod xdp_program;
+mod xdp_receive;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -187,6 +188,9 @@ pub struct Link {
     pub rx: Vec<Box<dyn RxQueue>>,
     /// What was obtained, in words: mode, ring sizes.
     pub about: String,
+    /// Whether SYN-ACKs are taken from the kernel: then it does not close the half-open connections behind them, and we
+    /// must.
+    pub hides_answers: bool,
 }
 
 /// Everything a link needs to know, from [`crate::plan`] and the host's facts.
@@ -206,6 +210,18 @@ pub struct LinkSpec {
     pub filter: Filter,
     /// How many queues to open.
     pub queues: Queues,
+    /// How answers are received.
+    pub receive: Receive,
+}
+
+/// How answers are received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Receive {
+    /// By packet sockets, which listen to the network stack and take nothing from it.
+    #[default]
+    Packet,
+    /// By AF_XDP sockets: an XDP program takes the SYN-ACKs before the network stack sees them.
+    Xdp,
 }
 
 /// How many queues a link opens.

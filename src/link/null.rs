@@ -45,7 +45,7 @@ fn open(spec: &LinkSpec) -> Result<Link, LinkError> {
         "null: frames are digested, not sent"
     };
     let tx = (0..spec.queues.tx.max(1)).map(|_| queue()).collect();
-    Ok(Link { tx, rx: Vec::new(), about: about.to_owned() })
+    Ok(Link { tx, rx: Vec::new(), about: about.to_owned(), hides_answers: false })
 }
 
 struct Queue {

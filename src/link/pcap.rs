@@ -38,7 +38,7 @@ fn open(spec: &LinkSpec) -> Result<Link, LinkError> {
     let object = path.display().to_string();
     let about = format!("pcap: frames are written to {object}, not sent");
     let queue = Queue::new(spec, BufWriter::with_capacity(BUFFER, file), object)?;
-    Ok(Link { tx: vec![Box::new(queue)], rx: Vec::new(), about })
+    Ok(Link { tx: vec![Box::new(queue)], rx: Vec::new(), about, hides_answers: false })
 }
 
 /// A new file that only its owner may read: a capture shows who was to be scanned.

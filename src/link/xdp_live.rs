@@ -44,7 +44,7 @@ fn open(spec: &LinkSpec) -> Result<Link, LinkError> {
     if interface.framing != Framing::Ethernet {
         return Err(unusable(&format!("{} has no Ethernet header; use af_packet", interface.name)));
     }
-    let (rx, receives) = af_packet::receive_queues(spec, interface)?;
+    let (rx, receives, hides_answers) = af_packet::receive(spec, interface, BACKEND.name)?;
     // One for all engines: a driver has room for one program.
     let companion = companion(interface)?.map(Arc::new);
     let (mut tx, mut pins): (Vec<Box<dyn TxQueue>>, _) = (Vec::new(), Vec::new());
@@ -62,7 +62,7 @@ fn open(spec: &LinkSpec) -> Result<Link, LinkError> {
         interface.name,
         pins.join(", "),
     );
-    Ok(Link { tx, rx, about })
+    Ok(Link { tx, rx, about, hides_answers })
 }
 
 fn unusable(reason: &str) -> LinkError {

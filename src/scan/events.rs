@@ -186,7 +186,7 @@ impl Guard {
 
 /// The thread that hears of changes. `None` of a look means that there is nothing to watch.
 pub(super) fn watch(job: &Job<'_>, control: &Control, ctl: Option<Box<dyn NetCtl>>) {
-    let longest = job.templates.iter().map(|assigned| assigned.template.frame_length()).max().unwrap_or(0);
+    let longest = job.templates.0.iter().map(|assigned| assigned.template.frame_length()).max().unwrap_or(0);
     let (Some(mut ctl), Some(look)) = (ctl, &job.persist.look) else { return };
     let Some(mut guard) = Guard::new(job.plan, job.setup, longest) else { return };
     while !control.ended.load(Ordering::Acquire) {

@@ -111,7 +111,9 @@ pub fn summary(stats: &Stats, walk: &Walk, sending_ns: u64) -> Summary {
         duplicate: stats.rx_total(|rx| &rx.duplicate),
         accepted: stats.rx_total(|rx| &rx.accepted),
         kernel_drops: stats.rx_total(|rx| &rx.kernel_drops),
-        housekeeping: stats.tx_total(|tx| &tx.housekeeping),
+        housekeeping: stats.tx_total(|tx| &tx.housekeeping) + stats.tx_total(|tx| &tx.resets),
+        resets: stats.tx_total(|tx| &tx.resets),
+        unclosed: stats.rx_total(|rx| &rx.unclosed),
         requeued: stats.tx_total(|tx| &tx.requeued),
         pauses: stats.tx_total(|tx| &tx.pauses),
         forgotten: stats.rx_total(|rx| &rx.evicted),
@@ -155,13 +157,9 @@ pub(super) fn loss(stats: &Stats) -> Option<Loss> {
 pub fn ledger(ended: &Ended) -> String {
     let Ended { summary, open, sending_s, seed, checkpoint, course, .. } = ended;
     let count = |number: u64| grouped(number.into());
-    // They take part of the rate, and their answers are among the frames that are not ours.
-    let questions = match summary.housekeeping {
-        0 => String::new(),
-        questions => format!(" and {} questions to neighbours", count(questions)),
-    };
+    let others = others(summary);
     let mut text = format!(
-        "sent {} in {}, {}pps{questions}; found {} open\n",
+        "sent {} in {}, {}pps{others}; found {} open\n",
         counted(summary.sent.into(), "probe"),
         duration(*sending_s),
         scaled(summary.reached_pps as f64),
@@ -262,6 +260,7 @@ const PORTS_IN_LEDGER: usize = 12;
 fn notes(summary: &Summary) -> String {
     let facts = [
         (summary.requeued, "probes were refused by the interface at first and sent again"),
+        (summary.unclosed, "half-open connections were left to time out at their targets"),
         (summary.pauses, "times the transmitter waited for the writer"),
         (
             summary.forgotten,
@@ -300,6 +299,17 @@ fn happened(course: &Course) -> String {
 
 /// Capped hosts that are named on standard error.
 const CAPPED_SHOWN: usize = 5;
+
+/// The frames sent that are no probes. They take part of the rate, and answers to questions are among the frames that are
+/// not ours.
+fn others(summary: &Summary) -> String {
+    let kinds = [
+        (summary.housekeeping - summary.resets, "questions to neighbours"),
+        (summary.resets, "RSTs that close connections"),
+    ];
+    let sent = kinds.into_iter().filter(|(number, _)| 0 < *number);
+    sent.map(|(number, what)| format!(" and {} {what}", grouped(number.into()))).collect()
+}
 
 fn percent(share: f64) -> String {
     format!("{:.3} %", share * 100.0)
