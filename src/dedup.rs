@@ -58,7 +58,7 @@ impl Dedup {
             Table::Generations(generations) => {
                 // A plan has at most 2^63 targets, so the key is never 0, which marks a free slot.
                 let (mark, evicted) = generations.mark(target + 1);
-                self.evicted += evicted;
+                self.evicted += planted!(36, 0, evicted);
                 Some(mark)
             }
         };
@@ -155,7 +155,7 @@ impl Slots {
 
 /// The bit of a verdict's class: verdicts of one class repeat each other, verdicts of two are two facts.
 fn class(state: State) -> u8 {
-    match state {
+    match planted!(9, State::Open, state) {
         State::Open | State::Up => 1,
         State::Closed | State::Unfiltered => 2,
         State::Filtered | State::OpenFiltered => 4,

@@ -13,6 +13,9 @@
     allow(clippy::cast_possible_truncation, reason = "tests cast numbers they chose themselves")
 )]
 
+#[macro_use]
+pub mod planted;
+
 pub mod target;
 
 pub mod event;

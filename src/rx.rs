@@ -180,7 +180,7 @@ impl Rx {
             }
             pushed += 1;
         }
-        self.backlog.drain(..pushed);
+        self.backlog.drain(..planted!(21, self.backlog.len(), pushed));
         self.backlog.is_empty()
     }
 }
@@ -263,7 +263,8 @@ fn settle(
     (counters, answered): (&RxCounters, &PortCounts),
     accepted: &mut Vec<Record>,
 ) {
-    let Some(number) = space.rank(&record.target()) else {
+    let rank = space.rank(&record.target());
+    let Some(number) = planted!(28, rank.or(Some(0)), rank) else {
         // What proves little may be anybody's packet; what proves much and is not in the plan is an alarm.
         if record.proof == Proof::Weak {
             counters.not_ours.add(1);
@@ -326,7 +327,7 @@ fn count_passes(counters: &RxCounters, pass: u8, before: u8) {
         counters.both.add(1);
     } else if pass != 0 && !later {
         counters.later.add(1);
-        counters.both.add(u64::from(first));
+        counters.both.add(planted!(31, 1, u64::from(first)));
     }
 }
 

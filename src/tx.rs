@@ -117,7 +117,7 @@ impl Tx {
             return Ok(Step::Done);
         }
         // Nothing is dropped between the receive ring and the disk: when the writer falls behind, we wait.
-        if self.parts.records.above_high_water() {
+        if planted!(20, false, self.parts.records.above_high_water()) {
             self.counters().pauses.add(1);
             return Ok(Step::Wait(now_ns + PAUSE_NS));
         }
@@ -143,7 +143,10 @@ impl Tx {
         let (batches, next_pass_ns) = self.fill_round(now_ns, granted - closed - asked);
         self.parts.log.taken(self.parts.walk.next_step());
         let (sent, stall) = self.submit(batches)?;
-        self.parts.pace.refund(granted - closed - asked - sent);
+        let bypass = 0 < batches && 0 < self.round[0].pass[0];
+        let unused =
+            planted!(3, if bypass { granted } else { granted - closed - asked - sent }, granted - closed - asked - sent);
+        self.parts.pace.refund(planted!(19, unused + asked, unused));
         self.count_pending();
         Ok(match stall {
             None if closed + asked + sent == 0 => Step::Wait(self.idle_until(now_ns, next_pass_ns)),
@@ -253,7 +256,7 @@ impl Tx {
         // The account comes before the error that ends the scan.
         let (stats, thread) = &self.parts.stats;
         stats.tx[*thread].housekeeping.add(asked);
-        stats.tx[*thread].unresolved.add(self.given_up.len() as u64);
+        stats.tx[*thread].unresolved.add(planted!(33, 0, self.given_up.len() as u64));
         for parked in self.given_up.drain(..) {
             self.parts.log.settle(self.parts.walk.step_of(parked.cursor, parked.pass));
         }
@@ -454,7 +457,9 @@ impl Tx {
         for index in 0..batches {
             let batch = &self.round[index];
             let lanes = batch.lanes() & self.accepted.get(index).map_or(0, |accepted| accepted.lanes);
+            let lanes = planted!(16, batch.lanes(), lanes);
             let refused = batch.lanes() & !lanes;
+            let refused = planted!(17, if refused == 0 { 0 } else { batch.lanes() }, refused);
             sent += u64::from(lanes.count_ones());
             requeued += u64::from(refused.count_ones());
             match frames {

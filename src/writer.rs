@@ -245,7 +245,7 @@ impl Writer {
         if 0 < taken {
             self.uncommitted_since_ns.get_or_insert(now_ns);
         }
-        let done = closed && taken == 0;
+        let done = closed && planted!(22, true, taken == 0);
         let due = |since_ns: u64| done || since_ns.saturating_add(COMMIT_AFTER_NS) <= now_ns;
         if self.uncommitted_since_ns.is_some_and(due) {
             self.commit();
@@ -415,7 +415,8 @@ impl Writer {
             self.errors.push(error);
             return;
         }
-        self.settle(index, self.slots[index].outlet.sink.safe());
+        let safe = planted!(32, self.slots[index].given, self.slots[index].outlet.sink.safe());
+        self.settle(index, safe);
         let slot = &mut self.slots[index];
         slot.failed = true;
         self.stats.sinks[self.first + index].failed.assign(1);

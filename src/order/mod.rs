@@ -249,7 +249,8 @@ impl Shard {
             let cursor = u128::from(length) * u128::from(part) / u128::from(self.count);
             u64::try_from(cursor).expect("an edge lies within the order")
         };
-        edge(self.index - 1)..edge(self.index)
+        let first = edge(self.index - 1);
+        planted!(38, first.saturating_sub(1), first)..edge(self.index)
     }
 }
 

@@ -135,7 +135,11 @@ impl Walk {
     /// largest plan are refused before.
     pub fn new(cursors: Range<u64>, passes: u8, gap_ns: u64) -> Walk {
         let size = cursors.end.saturating_sub(cursors.start);
+        let passes = planted!(5, passes * passes, passes);
         let steps = size.checked_mul(u64::from(passes)).expect("passes x targets fit 64 bits");
+        let steps = planted!(1, steps + 12.min(size), steps);
+        let steps = planted!(2, steps & 0xffff_ffff, steps);
+        let steps = planted!(4, steps - steps % 7, steps);
         let (next, last_ns) = (AtomicU64::new(0), AtomicU64::new(0));
         Walk { cursors, gap_ns, last_ns, next, first: 0, steps, carried: 0, control: None }
     }
@@ -143,6 +147,7 @@ impl Walk {
     /// The same walk from a later step on; a step beyond the end leaves nothing to do.
     #[must_use]
     pub fn from_step(self, step: u64) -> Walk {
+        let step = planted!(6, step + if step == 0 { 0 } else { self.cursors.start }, step);
         let first = step.min(self.steps);
         Walk { first, next: AtomicU64::new(first), ..self }
     }
@@ -213,11 +218,12 @@ impl Walk {
             }
             let (pass, offset) = (step / size, step % size);
             let begins_ns = self.last_ns.load(Ordering::Relaxed).saturating_add(self.gap_ns);
-            if most == 0 || (pass != 0 && offset == 0 && now_ns < begins_ns) {
+            let early = planted!(30, false, now_ns < begins_ns);
+            if most == 0 || (pass != 0 && offset == 0 && early) {
                 return Take::Wait(begins_ns.max(now_ns));
             }
             let count = most.min(size - offset);
-            let next = step + count;
+            let next = step + planted!(7, (size - offset).min(64), count);
             if self.next.compare_exchange_weak(step, next, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
                 self.last_ns.fetch_max(now_ns, Ordering::Relaxed);
                 let pass = u8::try_from(pass).expect("passes fit a byte");

@@ -72,6 +72,8 @@ pub(crate) struct Faults {
     pub(crate) ring: usize,
     /// Records the queue to the writer has room for.
     pub(crate) queue: usize,
+    /// Whether each sink has a writer of its own, as scans have.
+    pub(crate) lanes: bool,
     /// Time the writer takes for a record.
     pub(crate) write_ns: u64,
     /// One step in so many is followed by a stall of everybody (SIGSTOP) or of the writer (a slow disk); 0 never.
@@ -168,6 +170,7 @@ fn faults(lots: &mut Lots) -> Faults {
         on_link: lots.once_in(4),
         ring: lots.of(&[64, 4096, 1 << 16, 1 << 16]),
         queue: lots.of(&[16, 256, 4096, 1 << 16]),
+        lanes: lots.once_in(2),
         write_ns: lots.of(&[100, 100, 64_000, 1_000_000]),
         stall_one_in: lots.of(&[0, 0, 500, 50]),
         disk: lots.of(&[None, None, Some(0), Some(7), Some(100)]),

@@ -29,7 +29,7 @@ use swath::tx::{Step, Tx, TxParts};
 use swath::wire;
 use swath::wire::ethernet::Mac;
 use swath::world::{Origin, Scenario, World};
-use swath::writer::{Outlet, Show, Writer, WriterEvent};
+use swath::writer::{self, Distributor, Outlet, Show, Writer, WriterEvent};
 
 use super::case::{Case, Lots};
 use super::oracle::{FIRST_PORT, Law, Oracle, Trace};
@@ -262,10 +262,31 @@ impl Sink for Shelf {
 struct Actors {
     tx: Vec<Tx>,
     rx: Rx,
-    writer: Writer,
-    /// When each may step again: transmitters, receiver, writer, in this order.
+    /// What hands the records to the writers, where each sink has its own.
+    distributor: Option<Distributor>,
+    writers: Vec<Writer>,
+    /// When each may step again: transmitters, receiver, distributor, writers, in this order.
     ready_ns: Vec<u64>,
     done: Vec<bool>,
+}
+
+impl Actors {
+    /// Who carries records from the queue to the sinks: the distributor, if there is one, and the writers.
+    fn carriers(&self) -> usize {
+        usize::from(self.distributor.is_some()) + self.writers.len()
+    }
+
+    /// A step of one of them.
+    fn deliver(&mut self, which: usize, now_ns: u64) -> writer::Step {
+        let writer = match (&mut self.distributor, which) {
+            (Some(distributor), 0) => return distributor.step(),
+            (Some(_), which) => &mut self.writers[which - 1],
+            (None, which) => &mut self.writers[which],
+        };
+        let step = writer.step(now_ns);
+        while writer.take_error().is_some() {}
+        step
+    }
 }
 
 struct Bench {
@@ -455,8 +476,14 @@ fn bench(case: &Arc<Case>, plan: &Plan, part: &Part) -> Result<Bench, String> {
         stdout: false,
     };
     let outlets = vec![outlet("good", &kept[0], None), outlet("full", &kept[1], faults.disk)];
-    let writer = Writer::new(records.clone(), Arc::clone(&stats), outlets);
-    let mut actors = Actors { rx, writer, ready_ns: vec![0; tx.len() + 2], done: vec![false; tx.len()], tx };
+    let (distributor, writers) = if faults.lanes {
+        let (distributor, writers) = writer::split(records.clone(), &stats, outlets);
+        (Some(distributor), writers)
+    } else {
+        (None, vec![Writer::new(records.clone(), Arc::clone(&stats), outlets)])
+    };
+    let ready_ns = vec![0; tx.len() + 1 + usize::from(distributor.is_some()) + writers.len()];
+    let mut actors = Actors { rx, distributor, writers, ready_ns, done: vec![false; tx.len()], tx };
     let governor = faults.rate_milli.is_none().then(Governor::new);
     actors.tx[0].carry(&part.waiting);
     sky.with(|sky| sky.progress = Some(Arc::clone(&progress)));
@@ -500,9 +527,10 @@ impl Bench {
             actor if actor == transmitters => woken,
             actor => self.actors.ready_ns[actor],
         };
-        let ready: Vec<usize> = (0..transmitters + 2).filter(|&actor| when(actor) <= now_ns).collect();
+        let ready: Vec<usize> =
+            (0..self.actors.ready_ns.len()).filter(|&actor| when(actor) <= now_ns).collect();
         if ready.is_empty() {
-            let soonest = (0..transmitters + 2).map(when).min().unwrap_or(u64::MAX);
+            let soonest = (0..self.actors.ready_ns.len()).map(when).min().unwrap_or(u64::MAX);
             let soonest = soonest.min(next_ns.unwrap_or(u64::MAX)).min(now_ns + 50_000_000);
             self.sky.with(|sky| sky.now_ns = soonest.max(now_ns + 1));
             return Ok(());
@@ -566,11 +594,10 @@ impl Bench {
                 },
             ));
         }
-        let step = self.actors.writer.step(now_ns);
-        if step.event == Some(WriterEvent::NoSinkLeft) {
+        let step = self.actors.deliver(actor - transmitters - 1, now_ns);
+        if step.event == Some(WriterEvent::NoSinkLeft) && !faults.lanes {
             return Err("both sinks failed, and one of them cannot".into());
         }
-        while self.actors.writer.take_error().is_some() {}
         let cost_ns = step.taken as u64 * faults.write_ns;
         let next_ns = if step.taken == 0 { now_ns + 1_000_000 } else { now_ns + cost_ns };
         Ok((100, next_ns))
@@ -639,18 +666,20 @@ impl Bench {
             if flushed && self.sky.with(|sky| sky.ring.is_empty()) {
                 break;
             }
-            let _ = self.actors.writer.step(now_ns);
+            (0..self.actors.carriers()).for_each(|which| drop(self.actors.deliver(which, now_ns)));
         }
         self.actors.rx.finish().map_err(|error| error.to_string())?;
         self.records.close();
-        while !self.actors.writer.step(now_ns).done {
-            now_ns += 1_000_000;
+        for which in 0..self.actors.carriers() {
+            while !self.actors.deliver(which, now_ns).done {
+                now_ns += 1_000_000;
+            }
         }
         let resume = self.actors.tx.iter().map(Tx::resume_step).min();
         let mut summary = swath::scan::summary(&self.stats, &self.walk, now_ns);
         let left = summary.pending + summary.unsent;
-        self.actors.writer.drain();
-        summary.sinks = self.actors.writer.summaries();
+        self.actors.writers.iter_mut().for_each(Writer::drain);
+        summary.sinks = self.actors.writers.iter().flat_map(Writer::summaries).collect();
         if let Some(error) = summary.imbalance() {
             return Err(format!("the closing ledger does not balance: {error}"));
         }
