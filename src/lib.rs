@@ -18,6 +18,7 @@ pub mod target;
 pub mod event;
 pub mod queue;
 pub mod stats;
+pub mod store;
 pub mod sys;
 pub mod text;
 pub mod wire;
@@ -34,6 +35,11 @@ pub mod order;
 pub mod pace;
 pub mod path;
 pub mod restraint;
+
+#[cfg(feature = "columnar")]
+pub mod columnar;
+pub mod sorted;
+pub mod spool;
 
 pub mod link;
 pub mod probe;

@@ -152,6 +152,8 @@ pub struct Setup {
     pub interface: Option<LinkInterface>,
     /// Where probes come from, one for each family.
     pub sources: Vec<Source>,
+    /// Those of their addresses that no interface of this host has: swath answers who has them.
+    pub answers_for: Vec<IpAddr>,
     /// Which ports they come from.
     pub ports: SourcePorts,
     /// How destinations are reached.

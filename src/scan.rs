@@ -11,7 +11,7 @@ mod signals;
 mod status;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::ScopedJoinHandle;
 use std::time::Duration;
@@ -40,7 +40,7 @@ use crate::sys::{affinity, clock, rtnetlink};
 use crate::target::Protocol;
 use crate::tx::{Step, Tx, TxParts};
 use crate::wire::{self, arp::Announcement};
-use crate::writer::{Outlet, Writer, WriterEvent};
+use crate::writer::{self, Distributor, Outlet, Writer, WriterEvent};
 
 pub use manifest::ledger;
 use persist::Later;
@@ -124,10 +124,11 @@ pub fn run(
     let outlets = outlets()?;
     let stats = Arc::new(Stats::new(link.tx.len(), link.rx.len(), outlets.len()));
     let records = Queue::new(RECORDS);
-    let mut writer = Writer::new(records.clone(), Arc::clone(&stats), outlets);
-    writer.hold_back(Heavy::new(setup.limits, plan.ports_of_a_host()));
+    let (distributor, mut writers) = writer::split(records.clone(), &stats, outlets);
+    let hold_back = |writer: &mut Writer| writer.hold_back(Heavy::new(setup.limits, plan.ports_of_a_host()));
+    writers.iter_mut().for_each(hold_back);
     let mut manifest = manifest::at_start(plan, setup, argv);
-    writer.begin(&manifest)?;
+    writers.iter_mut().try_for_each(|writer| writer.begin(&manifest))?;
     let signals = signals::Signals::catch(persist.reread.is_some())?;
     let cursors = plan.shard.cursors(plan.space.len());
     let walk = Walk::new(cursors, plan.passes, nanoseconds(setup.pass_gap)).from_step(plan.first_step);
@@ -140,7 +141,7 @@ pub fn run(
             let status =
                 if matches!(error, ScanError::Interrupted) { Status::Interrupted } else { Status::Failed };
             manifest::close(&mut manifest, status, manifest::summary(&stats, &walk, 0));
-            writer.finish(&mut manifest);
+            writer::finish(writers, &mut manifest);
             return Err(error);
         }
     };
@@ -169,7 +170,8 @@ pub fn run(
     persist::exclude_at_start(&job, &control)?;
     status::banner(&job, &link.about);
     let outcome = std::thread::scope(|scope| {
-        let threads = start(scope, &job, &control, &signals, (link, writer));
+        control.sinks.store(writers.len(), Ordering::Relaxed);
+        let threads = start(scope, &job, &control, &signals, (link, distributor, writers));
         watch(&job, &control, &signals, threads)
     });
     Ok(close(&job, &control, outcome, manifest))
@@ -217,6 +219,8 @@ struct Control {
     events: Mutex<Vec<NetworkEvent>>,
     /// Nothing is left to watch over.
     ended: AtomicBool,
+    /// Sinks that still work.
+    sinks: AtomicUsize,
     /// When the last transmit thread ended, in nanoseconds since the scan began.
     tx_ended_ns: AtomicU64,
     /// What was excluded after the plan was made, and how often.
@@ -281,7 +285,8 @@ fn open_link(plan: &Plan, setup: &Setup, templates: &[Assigned]) -> Result<Link,
 struct Threads<'scope> {
     tx: Vec<ScopedJoinHandle<'scope, ()>>,
     rx: Vec<ScopedJoinHandle<'scope, ()>>,
-    writer: ScopedJoinHandle<'scope, Writer>,
+    distributor: ScopedJoinHandle<'scope, ()>,
+    writers: Vec<ScopedJoinHandle<'scope, Writer>>,
     keeper: ScopedJoinHandle<'scope, ()>,
     guard: ScopedJoinHandle<'scope, ()>,
 }
@@ -291,7 +296,7 @@ fn start<'scope, 'env: 'scope>(
     job: &'env Job<'env>,
     control: &'env Control,
     signals: &'env signals::Signals,
-    (link, writer): (Link, Writer),
+    (link, distributor, writers): (Link, Distributor, Vec<Writer>),
 ) -> Threads<'scope> {
     let answers: Vec<Queue<Announcement>> = link.tx.iter().map(|_| Queue::new(ANSWERS)).collect();
     let receivers = link.rx.len();
@@ -313,11 +318,14 @@ fn start<'scope, 'env: 'scope>(
         })
     });
     let tx = tx.collect();
+    let writers = writers.into_iter().map(|writer| scope.spawn(move || write(writer, job, control)));
+    let writers = writers.collect();
+    let distributor = scope.spawn(move || distribute(distributor));
     let keeper = scope.spawn(move || persist::keep(job, control, signals));
     let listener = job.setup.backend.transmits.then(rtnetlink::listen).and_then(Result::ok);
     let ctl = listener.map(|listener| Box::new(listener) as Box<dyn events::NetCtl>);
     let guard = scope.spawn(move || events::watch(job, control, ctl));
-    Threads { tx, rx, writer: scope.spawn(move || write(writer, job, control)), keeper, guard }
+    Threads { tx, rx, distributor, writers, keeper, guard }
 }
 
 /// Keeps this thread on a processor. One that is gone since is no reason to stop.
@@ -438,7 +446,20 @@ fn receive(mut rx: Rx, index: usize, job: &Job<'_>, control: &Control) {
     }
 }
 
-/// The writer thread.
+/// The thread that hands records to the writers.
+fn distribute(mut distributor: Distributor) {
+    loop {
+        let step = distributor.step();
+        if step.done {
+            return;
+        }
+        if step.taken == 0 {
+            std::thread::sleep(WRITER_PAUSE);
+        }
+    }
+}
+
+/// The thread of one sink.
 fn write(mut writer: Writer, job: &Job<'_>, control: &Control) -> Writer {
     loop {
         let step = writer.step(job.now_ns());
@@ -451,11 +472,16 @@ fn write(mut writer: Writer, job: &Job<'_>, control: &Control) -> Writer {
                 while let Some(error) = writer.take_error() {
                     note(&control.errors, error.to_string());
                 }
-                if event == WriterEvent::NoSinkLeft {
+                let last =
+                    event == WriterEvent::NoSinkLeft && control.sinks.fetch_sub(1, Ordering::Relaxed) == 1;
+                if last {
                     control.fail(&"no output is left to write to");
                 }
             }
             None => {}
+        }
+        for remark in writer.take_remarks() {
+            status::tell(job, &remark);
         }
         if step.done {
             return writer;
@@ -468,7 +494,7 @@ fn write(mut writer: Writer, job: &Job<'_>, control: &Control) -> Writer {
 
 /// What the watching thread hands over at the end.
 struct Outcome {
-    writer: Option<Writer>,
+    writers: Vec<Writer>,
     interrupted: bool,
     /// Whether every reply was awaited as long as it should be.
     awaited: bool,
@@ -483,7 +509,7 @@ fn watch(job: &Job<'_>, control: &Control, signals: &signals::Signals, threads: 
     let mut ended_ns = None;
     let awaited = loop {
         let now_ns = job.now_ns();
-        job.progress.alive(now_ns, job.stats.durable_ns.value());
+        job.progress.alive(now_ns, job.stats.durable_ns());
         let interrupts = signals.count();
         if 0 < interrupts {
             control.stop_tx.store(true, Ordering::Relaxed);
@@ -515,16 +541,23 @@ fn watch(job: &Job<'_>, control: &Control, signals: &signals::Signals, threads: 
         panicked |= thread.join().is_err();
     }
     job.records.close();
-    let writer = threads.writer.join().ok();
+    panicked |= threads.distributor.join().is_err();
+    let mut writers = Vec::with_capacity(threads.writers.len());
+    for thread in threads.writers {
+        match thread.join() {
+            Ok(writer) => writers.push(writer),
+            Err(_) => panicked = true,
+        }
+    }
     control.ended.store(true, Ordering::Release);
     threads.keeper.thread().unpark();
     panicked |= threads.keeper.join().is_err();
     panicked |= threads.guard.join().is_err();
-    if panicked || writer.is_none() {
+    if panicked {
         control.fail(&"a thread of swath panicked; this is a defect");
     }
     Outcome {
-        writer,
+        writers,
         interrupted: 0 < signals.count(),
         awaited: awaited && !panicked,
         sending_ns: ended_ns.unwrap_or(0),
@@ -546,7 +579,7 @@ fn close(job: &Job<'_>, control: &Control, outcome: Outcome, mut manifest: Manif
     manifest.course.events = with(&control.events, std::mem::take);
     manifest.course.excluded_later = with(&control.later, |later| later.epochs.clone());
     manifest::close(&mut manifest, status, summary);
-    for error in outcome.writer.map_or_else(Vec::new, |writer| writer.finish(&mut manifest)) {
+    for error in writer::finish(outcome.writers, &mut manifest) {
         note(&control.errors, error.to_string());
     }
     let checkpoint = persist::end(job, outcome.awaited && !failed, &manifest).unwrap_or_else(|error| {

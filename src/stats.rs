@@ -86,6 +86,10 @@ pub struct SinkCounters {
     pub filtered: Counter,
     /// Records held back by a cap or lost by a sink that failed.
     pub suppressed: Counter,
+    /// Every reply that had arrived by then stands in the sink: nanoseconds since the scan began.
+    pub durable_ns: Counter,
+    /// 1 once the sink has failed.
+    pub failed: Counter,
 }
 
 /// Every counter of a scan. Each thread writes its own set; one thread reads them all.
@@ -97,9 +101,6 @@ pub struct Stats {
     pub rx: Vec<CachePadded<RxCounters>>,
     /// One set per sink.
     pub sinks: Vec<CachePadded<SinkCounters>>,
-    /// Every reply that had arrived by then stands in every output that still works: nanoseconds since the scan began.
-    /// Written by the writer thread.
-    pub durable_ns: CachePadded<Counter>,
 }
 
 impl Stats {
@@ -108,7 +109,7 @@ impl Stats {
         fn sets<T: Default>(count: usize) -> Vec<CachePadded<T>> {
             (0..count).map(|_| CachePadded::new(T::default())).collect()
         }
-        Stats { tx: sets(tx), rx: sets(rx), sinks: sets(sinks), durable_ns: CachePadded::default() }
+        Stats { tx: sets(tx), rx: sets(rx), sinks: sets(sinks) }
     }
 
     /// A counter summed over the transmit threads.
@@ -119,6 +120,15 @@ impl Stats {
     /// Until when every frame was judged by all receive threads; `now_ns` where there are none.
     pub fn judged_ns(&self, now_ns: u64) -> u64 {
         self.rx.iter().map(|set| set.judged_ns.value()).fold(now_ns, u64::min)
+    }
+
+    /// Every reply that had arrived by then stands in every sink that still works; where none does, in every sink.
+    pub fn durable_ns(&self) -> u64 {
+        let working = self.sinks.iter().filter(|sink| sink.failed.value() == 0);
+        let earliest = |least: Option<u64>, sink: &CachePadded<SinkCounters>| {
+            Some(least.unwrap_or(u64::MAX).min(sink.durable_ns.value()))
+        };
+        working.fold(None, earliest).or_else(|| self.sinks.iter().fold(None, earliest)).unwrap_or(0)
     }
 
     /// A counter summed over the receive threads.

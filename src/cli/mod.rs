@@ -5,8 +5,11 @@
 mod args;
 mod bench;
 pub mod build;
+mod choose;
 mod links;
 mod merge;
+mod probes;
+mod reach;
 mod reliability;
 pub mod resume;
 mod spelling;
@@ -17,6 +20,7 @@ pub use args::{Args, Show};
 pub use bench::{BenchArgs, Length, Subject};
 pub use links::LinkArgs;
 pub use merge::MergeArgs;
+pub use probes::ProbeArgs;
 pub use reliability::Reliability;
 pub use resume::ResumeArgs;
 

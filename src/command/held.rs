@@ -21,7 +21,7 @@ pub(super) fn verdicts(args: &Args, plan: &Plan, restart: &Restart, places: &Pla
     }
     let mut outputs = Vec::new();
     for (argument, kind, place) in places {
-        let show = Show::states(&args.show.0);
+        let show = Show::states(&args.shown());
         let show = if kind.tells_state { show } else { show.unambiguous() };
         let held = match source::source_named(kind.name).filter(|_| !place.stdout) {
             None => HashSet::new(),
