@@ -137,8 +137,8 @@ pub fn run(
     let stats = Arc::new(Stats::new(link.tx.len(), link.rx.len(), outlets.len()));
     let records = Queue::new(RECORDS);
     let (distributor, mut writers) = writer::split(records.clone(), &stats, outlets);
-    let heavy = || Heavy::new(setup.limits, plan.ports_of_a_host());
-    writers.iter_mut().for_each(|writer| writer.hold_back(heavy()));
+    let hold_back = |writer: &mut Writer| writer.hold_back(Heavy::new(setup.limits, plan.ports_of_a_host()));
+    writers.iter_mut().for_each(hold_back);
     let mut manifest = manifest::at_start(plan, setup, argv);
     writers.iter_mut().try_for_each(|writer| writer.begin(&manifest))?;
     let signals = signals::Signals::catch(persist.reread.is_some())?;

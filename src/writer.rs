@@ -168,8 +168,8 @@ pub fn finish(mut writers: Vec<Writer>, manifest: &mut Manifest) -> Vec<SinkErro
     if let Some(summary) = &mut manifest.summary {
         summary.sinks = sinks;
     }
-    // Every writer saw the same records in the same order, so each held back the same.
-    if let Some(heavy) = writers.first().and_then(|writer| writer.heavy.as_ref()) {
+    // Every writer saw the same records in the same order, so every one held the same back.
+    if let Some(heavy) = writers.iter().find_map(|writer| writer.heavy.as_ref()) {
         (manifest.course.capped, manifest.course.capped_more) = heavy.capped();
     }
     let manifest = &*manifest;

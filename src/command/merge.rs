@@ -3,13 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
 
-use serde_json::Value;
-
 use super::{Exit, complain};
 use crate::checkpoint::{self, Found};
 use crate::cli::MergeArgs;
 use crate::event::{Course, Manifest, Observations, Record, State, Status, Summary};
-use crate::order;
 use crate::sink::{Existing, Sink, SinkError, SinkErrorKind, parse_place};
 use crate::source::{self, Facts};
 use crate::text::{counted, grouped};
@@ -43,7 +40,9 @@ fn merged(args: &MergeArgs) -> Result<Exit, (String, Exit)> {
     let mut sinks = args.output.iter().map(open).collect::<Result<Vec<_>, _>>().map_err(sink_failed)?;
     let mut written = 0;
     if !sinks.is_empty() {
-        let mut manifest = whole(&shards, verdict.missing.is_empty());
+        let nothing =
+            || ("no shard has been scanned to its end, so there is nothing to join".into(), Exit::Difference);
+        let mut manifest = whole(&shards, verdict.missing.is_empty()).ok_or_else(nothing)?;
         sinks.iter_mut().try_for_each(|sink| sink.begin(&manifest)).map_err(sink_failed)?;
         written = copy(args, &mut sinks).map_err(|error| (error, Exit::Failed))?;
         manifest.summary = Some(Summary { accepted: written, ..Summary::default() });
@@ -68,29 +67,30 @@ fn merged(args: &MergeArgs) -> Result<Exit, (String, Exit)> {
     Ok(if verdict.missing.is_empty() { Exit::Done } else { Exit::Difference })
 }
 
-/// What a manifest says of its shard.
+/// What is known of a shard.
 #[derive(Debug, Clone)]
 struct Shard {
     input: String,
-    json: Value,
+    digest: String,
+    order: String,
+    seed: String,
+    /// Which part it is, from 1, of how many.
+    part: (u32, u32),
+    complete: bool,
+    manifest: Option<Manifest>,
 }
 
 impl Shard {
-    fn text(&self, key: &str) -> &str {
-        self.json.get(key).and_then(Value::as_str).unwrap_or_default()
-    }
-
-    fn number(&self, key: &str) -> u64 {
-        self.json.get(key).and_then(Value::as_u64).unwrap_or(0)
-    }
-
-    /// Which part it is, from 1, of how many.
-    fn part(&self) -> (u64, u64) {
-        (self.number("shard"), self.number("shards"))
-    }
-
-    fn is_complete(&self) -> bool {
-        self.text("status") == Status::Complete.name()
+    fn of(input: &str, manifest: Manifest) -> Shard {
+        Shard {
+            input: input.to_owned(),
+            digest: manifest.plan_digest.clone(),
+            order: manifest.order.to_string(),
+            seed: manifest.seed.to_string(),
+            part: (manifest.shard, manifest.shards),
+            complete: manifest.status == Status::Complete,
+            manifest: Some(manifest),
+        }
     }
 }
 
@@ -100,12 +100,10 @@ fn manifests(input: &str) -> Result<Vec<Shard>, String> {
     let mut batch = Observations::default();
     while source.read(&mut batch).map_err(|error| error.to_string())? {}
     let Facts { manifests, .. } = source.facts();
-    let shard = |json| Shard { input: input.to_owned(), json };
+    let unreadable = |error| format!("{input}: its manifest cannot be read: {error}");
     if !manifests.is_empty() {
         let read = |text: &String| {
-            serde_json::from_str(text)
-                .map(shard)
-                .map_err(|error| format!("{input}: its manifest cannot be read: {error}"))
+            serde_json::from_str(text).map(|manifest| Shard::of(input, manifest)).map_err(unreadable)
         };
         return manifests.iter().map(read).collect();
     }
@@ -120,14 +118,21 @@ fn manifests(input: &str) -> Result<Vec<Shard>, String> {
         ));
     }
     match checkpoint::read(Path::new(&note)).map_err(|error| error.to_string())? {
-        Found::Complete(closing) => Ok(vec![shard(closing.manifest)]),
+        Found::Complete(closing) => {
+            let manifest = serde_json::from_value(closing.manifest).map_err(unreadable)?;
+            Ok(vec![Shard::of(input, manifest)])
+        }
         Found::Open(found) => {
             let (birth, _) = *found;
-            let json = serde_json::json!({
-                "plan_digest": birth.plan_digest, "order": birth.order, "shard": birth.shard, "shards": birth.shards,
-                "seed": birth.seed, "ports": birth.ports, "status": Status::Running.name(),
-            });
-            Ok(vec![shard(json)])
+            Ok(vec![Shard {
+                input: input.to_owned(),
+                digest: birth.plan_digest,
+                order: birth.order,
+                seed: birth.seed,
+                part: (birth.shard, birth.shards),
+                complete: false,
+                manifest: None,
+            }])
         }
     }
 }
@@ -136,9 +141,9 @@ fn manifests(input: &str) -> Result<Vec<Shard>, String> {
 #[derive(Debug, Default, PartialEq)]
 struct Verdict {
     /// The complete ones.
-    present: BTreeSet<u64>,
+    present: BTreeSet<u32>,
     /// Of how many.
-    shards: u64,
+    shards: u32,
     /// What is missing or does not fit, in words.
     missing: Vec<String>,
 }
@@ -149,30 +154,29 @@ fn judge(shards: &[Shard]) -> Verdict {
         verdict.missing.push("there is no manifest".into());
         return verdict;
     };
-    verdict.shards = first.part().1;
-    let mut seen: BTreeMap<u64, bool> = BTreeMap::new();
+    verdict.shards = first.part.1;
+    let mut seen: BTreeMap<u32, bool> = BTreeMap::new();
     for shard in shards {
-        for key in ["plan_digest", "order", "seed"] {
-            if shard.text(key) != first.text(key) {
-                verdict.missing.push(format!(
-                    "{} is of another scan than {}: {} {} is not {}",
-                    shard.input,
-                    first.input,
-                    key.replace('_', " "),
-                    shard.text(key),
-                    first.text(key)
-                ));
+        for (what, one, other) in [
+            ("plan digest", &shard.digest, &first.digest),
+            ("order", &shard.order, &first.order),
+            ("seed", &shard.seed, &first.seed),
+        ] {
+            if one != other {
+                let (input, first) = (&shard.input, &first.input);
+                verdict
+                    .missing
+                    .push(format!("{input} is of another scan than {first}: {what} {one} is not {other}"));
             }
         }
-        if shard.part().1 != verdict.shards {
-            let (index, count) = shard.part();
-            verdict.missing.push(format!(
-                "{} is shard {index}/{count}, the others are of {}",
-                shard.input, verdict.shards
-            ));
-            continue;
+        let (index, count) = shard.part;
+        if count == verdict.shards {
+            *seen.entry(index).or_default() |= shard.complete;
+        } else {
+            let text =
+                format!("{} is shard {index}/{count}, the others are of {}", shard.input, verdict.shards);
+            verdict.missing.push(text);
         }
-        *seen.entry(shard.part().0).or_default() |= shard.is_complete();
     }
     for index in 1..=verdict.shards {
         match seen.get(&index) {
@@ -217,47 +221,39 @@ fn key(record: &Record) -> ([u8; 16], u8, u16, State) {
     (address.octets(), record.protocol.0, record.port, record.state)
 }
 
-/// The manifest of the whole.
-fn whole(shards: &[Shard], complete: bool) -> Manifest {
-    let none = Shard { input: String::new(), json: Value::Null };
-    let first = shards.first().unwrap_or(&none);
-    let texts = |key: &str| {
-        let list = first.json.get(key).and_then(Value::as_array);
-        list.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
-    };
-    Manifest {
-        scan_uuid: first.text("scan_uuid").to_owned(),
-        tool: "swath".into(),
-        version: env!("CARGO_PKG_VERSION").into(),
+/// The manifest of the whole: that of a shard, which says what the scan is, without what concerns the shard alone.
+fn whole(shards: &[Shard], complete: bool) -> Option<Manifest> {
+    let manifests = || shards.iter().filter_map(|shard| shard.manifest.as_ref());
+    let first = manifests().next()?.clone();
+    Some(Manifest {
         argv: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
-        plan_digest: first.text("plan_digest").to_owned(),
-        targets: first.number("targets"),
-        shard_targets: first.number("targets"),
-        excluded_addresses: first.text("excluded_addresses").to_owned(),
-        ports: first.text("ports").to_owned(),
-        probes: texts("probes"),
-        seed: first.text("seed").parse().unwrap_or(0),
-        order: order::VERSION.into(),
+        shard_targets: first.targets,
         shard: 1,
         shards: 1,
-        passes: u8::try_from(first.number("passes")).unwrap_or(1),
+        first_step: 0,
         course: Course { run: 1, ..Course::default() },
         status: if complete { Status::Complete } else { Status::Interrupted },
-        started_us: shards.iter().map(|shard| shard.number("started_us")).min().unwrap_or(0),
-        finished_us: shards.iter().map(|shard| shard.number("finished_us")).max(),
-        ..Manifest::default()
-    }
+        started_us: manifests().map(|manifest| manifest.started_us).min().unwrap_or(0),
+        finished_us: manifests().filter_map(|manifest| manifest.finished_us).max(),
+        summary: None,
+        ..first
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn shard(digest: &str, part: (u64, u64), status: &str) -> Shard {
-        let json = serde_json::json!({
-            "plan_digest": digest, "order": "v1", "seed": "7", "shard": part.0, "shards": part.1, "status": status,
-        });
-        Shard { input: format!("{}.csv", part.0), json }
+    fn shard(digest: &str, part: (u32, u32), status: &str) -> Shard {
+        Shard {
+            input: format!("{}.csv", part.0),
+            digest: digest.into(),
+            order: "v1".into(),
+            seed: "7".into(),
+            part,
+            complete: status == "complete",
+            manifest: None,
+        }
     }
 
     fn missing(shards: &[Shard]) -> String {
