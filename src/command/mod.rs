@@ -1,8 +1,13 @@
 //! The subcommands, one file each. A command returns what the process should exit with; only main exits.
 
 pub mod bench;
+#[cfg(feature = "columnar")]
+pub mod compact;
+pub mod diff;
 pub mod plan;
+pub mod replay;
 pub mod scan;
+mod sets;
 
 use std::io::Write;
 
@@ -17,6 +22,8 @@ pub enum Exit {
     Failed,
     /// The user asked for something that cannot be; nothing was sent.
     Usage,
+    /// A difference was found.
+    Different,
     /// Everything was done, and some replies are known to be lost.
     KnownLoss,
     /// The user interrupted it; the output is valid.
@@ -30,6 +37,7 @@ impl Exit {
             Exit::Done => 0,
             Exit::Failed => 1,
             Exit::Usage => 2,
+            Exit::Different => 3,
             Exit::KnownLoss => 4,
             Exit::Interrupted => 130,
         }
