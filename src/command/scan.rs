@@ -6,7 +6,7 @@ use crate::cli::build::{self, BuildError};
 use crate::event::Status;
 use crate::host::Host;
 use crate::scan::{self, Ended, ScanError};
-use crate::sink::{Existing, Place, SinkError, SinkErrorKind, SinkKind, parse_place};
+use crate::sink::{self, Existing, Place, SinkError, SinkErrorKind, SinkKind, parse_place};
 use crate::writer::{Outlet, Show};
 
 /// Runs the command.
@@ -26,7 +26,7 @@ fn prepared(args: &Args) -> Result<Ended, (String, Exit)> {
     let plan = build::plan(args).map_err(refused)?;
     let places = places(args).map_err(sink_refused)?;
     let setup = build::setup(args, &plan, Host::read).map_err(refused)?;
-    let argv = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    let argv = std::env::args_os().map(|word| sink::without_password(&word.to_string_lossy())).collect();
     scan::run(&plan, &setup, || outlets(args, places), argv).map_err(|error| match error {
         ScanError::Sink(error) => sink_refused(error),
         ScanError::Interrupted => (error.to_string(), Exit::Interrupted),
@@ -90,7 +90,8 @@ fn outlets(args: &Args, places: Places) -> Result<Vec<Outlet>, SinkError> {
         let stdout = place.stdout;
         let name = if stdout { "standard output".to_owned() } else { argument };
         let show = if kind.tells_state { show } else { show.unambiguous() };
-        Ok(Outlet { name, sink: (kind.open)(&place)?, show, stdout })
+        let sink = sink::open(kind, &place)?;
+        Ok(Outlet { name: sink::without_password(&name), sink, show, stdout })
     };
     places.into_iter().map(open).collect()
 }

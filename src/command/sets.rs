@@ -114,11 +114,12 @@ impl Set {
         self.add_manifest(&store::beside(path, ".manifest.json"));
     }
 
+    /// One manifest, or an array of them.
     fn add_manifest(&mut self, path: &Path) {
-        let manifest = fs::read(path).ok().and_then(|json| serde_json::from_slice(&json).ok());
-        if let Some(manifest) = manifest {
-            self.note(manifest);
-        }
+        let Ok(json) = fs::read(path) else { return };
+        let manifests: Result<Vec<Manifest>, _> = serde_json::from_slice(&json);
+        let manifests = manifests.or_else(|_| serde_json::from_slice(&json).map(|manifest| vec![manifest]));
+        manifests.unwrap_or_default().into_iter().for_each(|manifest| self.note(manifest));
     }
 
     /// A scan is noted once; of a part's manifest and the closing one, the closing one.

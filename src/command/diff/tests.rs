@@ -14,6 +14,11 @@ fn record(address: [u8; 4], state: State) -> Record {
     Record::new(Target { address, port }, address, state, Reason::SYN_ACK)
 }
 
+fn with(mut record: Record, change: impl FnOnce(&mut Record)) -> Record {
+    change(&mut record);
+    record
+}
+
 /// 192.0.2.0/28, port 80.
 fn manifest(change: impl FnOnce(&mut Manifest)) -> Manifest {
     let mut manifest = Manifest {
@@ -51,8 +56,8 @@ fn told(a: Set, b: Set) -> (Tally, String) {
 #[test]
 fn each_kind_of_change_is_told_as_what_it_is() {
     let open = |last| record([192, 0, 2, last], State::Open);
-    let moved = Record { ttl: 60, ..open(3) };
-    let near = Record { ttl: 3, ..open(4) };
+    let moved = with(open(3), |record| record.ttl = 60);
+    let near = with(open(4), |record| record.ttl = 3);
     let closed = record([192, 0, 2, 5], State::Closed);
     let filtered = record([192, 0, 2, 6], State::Filtered);
     let was_closed = record([192, 0, 2, 6], State::Closed);
@@ -128,7 +133,7 @@ fn plans_too_large_to_list_are_known_by_their_hash() {
 #[test]
 fn of_several_records_of_a_target_the_open_one_counts() {
     let (open, closed) = (record([192, 0, 2, 1], State::Open), record([192, 0, 2, 1], State::Closed));
-    let later = |record: Record| Record { time_ns: 9, ..record };
+    let later = |record: Record| with(record, |record| record.time_ns = 9);
     let all = || vec![manifest(|_| ())];
     let (tally, text) = told(set(&[open, later(closed)], all()), set(&[closed, later(open)], all()));
     assert_eq!(tally, Tally { unchanged: 1, ..Tally::default() }, "{text}");
