@@ -222,7 +222,7 @@ fn parts_are_whole_at_any_instant_of_a_kill_and_replay_makes_the_rest() {
         let after = rows_in_parts(&parts);
         assert!(before <= after && committed <= after, "{before} {committed} {after}");
         assert_eq!(after, replayed.delivered);
-        assert!(!spool.exists(), "nothing is left in it");
+        assert!(!spool.exists() && !replayed.kept, "nothing is left in it: {:?}", replayed.findings);
         let compacted = directory.path().join("set.parquet");
         let paths = [parts.display().to_string(), compacted.display().to_string()];
         let mut command = Command::new(SWATH);
@@ -494,7 +494,7 @@ fn hostile_bytes_reach_postgres_as_they_are() {
     let mut state = 7_u32;
     let mut pick = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-parts[(state >> 16) as usize % parts.len()]
+        parts[(state >> 16) as usize % parts.len()]
     };
     let all = records(5000);
     let bytes: Vec<Vec<u8>> = all.iter().map(|_| [pick(), pick(), pick()].concat()).collect();

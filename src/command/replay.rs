@@ -27,13 +27,11 @@ pub fn run(args: &ReplayArgs) -> Exit {
             }
             let shown = sink::without_password(&to);
             complain(&format!("{} results are in {shown}\n", grouped(replayed.delivered.into())));
-            match (replayed.lost, replayed.findings.is_empty()) {
-                (0, true) => Exit::Done,
-                _ => {
-                    complain(&format!("swath: {} is kept: it is damaged\n", spool.display()));
-                    Exit::KnownLoss
-                }
+            if !replayed.kept {
+                return Exit::Done;
             }
+            complain(&format!("swath: {} is kept: it is damaged\n", spool.display()));
+            Exit::KnownLoss
         }
         Err(error) => {
             complain(&format!("swath: {error}\n"));
