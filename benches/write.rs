@@ -105,6 +105,7 @@ fn manifest() -> Manifest {
         shards: 1,
         passes: 1,
         first_step: 0,
+        course: swath::event::Course::default(),
         rate_pps: None,
         wait_s: 10.0,
         interface: "veth0".to_owned(),

@@ -506,6 +506,9 @@ pub struct Manifest {
     pub passes: u8,
     /// The step of the order this run began with: not 0 when it goes on with a scan that was stopped.
     pub first_step: u64,
+    /// What happened on the way.
+    #[serde(flatten)]
+    pub course: Course,
     /// The rate that was asked for, in frames a second; `None` means as fast as the link can.
     pub rate_pps: Option<f64>,
     /// How long replies were awaited after the last probe, in seconds.
@@ -551,6 +554,16 @@ mod as_text {
     pub(super) fn deserialize<'a, D: Deserializer<'a>>(deserializer: D) -> Result<u64, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
+}
+
+/// How a scan took its course: runs, and what changed meanwhile.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Course {
+    /// Which run of the scan this is: above 1 when it went on with one that was stopped or killed.
+    pub run: u64,
+    /// The identifier of the first run, when this is a later one.
+    pub continues: Option<String>,
 }
 
 /// Where a scan stands.

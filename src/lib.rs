@@ -24,6 +24,7 @@ pub mod text;
 pub mod wire;
 
 pub mod batch;
+pub mod checkpoint;
 pub mod cookie;
 pub mod dedup;
 pub mod gate;

@@ -108,6 +108,11 @@ pub struct Writer {
     batch: Vec<Record>,
     kept: Vec<Record>,
     uncommitted_since_ns: Option<u64>,
+    /// Records taken from the queue.
+    popped: u64,
+    /// A moment until which the receivers had judged everything, and how many records they had accepted by then: once
+    /// so many are committed, everything until that moment is durable.
+    horizon: Option<(u64, u64)>,
     errors: Vec<SinkError>,
     event: Option<WriterEvent>,
 }
@@ -196,6 +201,8 @@ impl Writer {
             batch: Vec::with_capacity(BATCH),
             kept: Vec::with_capacity(BATCH),
             uncommitted_since_ns: None,
+            popped: 0,
+            horizon: None,
             errors: Vec::new(),
             event: None,
         }
@@ -214,6 +221,11 @@ impl Writer {
     pub fn step(&mut self, now_ns: u64) -> Step {
         // Read before the last pop: what was pushed before the close is still found.
         let closed = self.input.is_closed();
+        if self.horizon.is_none() {
+            // In this order: what was accepted meanwhile is waited for in vain, never forgotten.
+            let judged_ns = self.stats.judged_ns(now_ns);
+            self.horizon = Some((judged_ns, self.stats.rx_total(|rx| &rx.accepted)));
+        }
         let taken = self.write_batch();
         if 0 < taken {
             self.uncommitted_since_ns.get_or_insert(now_ns);
@@ -222,6 +234,15 @@ impl Writer {
         let due = |since_ns: u64| done || since_ns.saturating_add(COMMIT_AFTER_NS) <= now_ns;
         if self.uncommitted_since_ns.is_some_and(due) {
             self.commit();
+        }
+        if let Some((judged_ns, accepted)) = self.horizon
+            && self.uncommitted_since_ns.is_none()
+            && accepted <= self.popped
+        {
+            for (index, _) in self.slots.iter().enumerate().filter(|(_, slot)| !slot.failed) {
+                self.counters(index).durable_ns.assign(judged_ns);
+            }
+            self.horizon = None;
         }
         Step { taken, done, event: self.event.take() }
     }
@@ -281,6 +302,7 @@ impl Writer {
         if self.batch.is_empty() {
             return 0;
         }
+        self.popped += self.batch.len() as u64;
         for index in 0..self.slots.len() {
             if let Err(error) = self.write_to(index) {
                 self.fail(index, error);
@@ -360,6 +382,7 @@ impl Writer {
         self.settle(index, self.slots[index].outlet.sink.safe());
         let slot = &mut self.slots[index];
         slot.failed = true;
+        self.stats.sinks[self.first + index].failed.assign(1);
         self.stats.sinks[self.first + index].suppressed.add(slot.given - slot.written);
         let closed = slot.outlet.stdout && error.kind == SinkErrorKind::ReaderGone;
         if !closed {
@@ -599,6 +622,7 @@ mod tests {
             shards: 1,
             passes: 1,
             first_step: 0,
+            course: crate::event::Course::default(),
             rate_pps: None,
             wait_s: 0.0,
             interface: String::new(),

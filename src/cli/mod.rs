@@ -5,14 +5,24 @@
 mod args;
 mod bench;
 pub mod build;
+mod choose;
+mod links;
+mod probes;
+mod reach;
+mod reliability;
 mod results;
+pub mod resume;
 mod spelling;
 
 use std::ffi::OsString;
 
 pub use args::{Args, Show};
 pub use bench::{BenchArgs, Length, Subject, WriteArgs};
+pub use links::LinkArgs;
+pub use probes::ProbeArgs;
+pub use reliability::Reliability;
 pub use results::{CompactArgs, DiffArgs, DiffFormat, ReplayArgs};
+pub use resume::ResumeArgs;
 
 /// What the user asked for.
 #[derive(Debug)]
@@ -21,6 +31,8 @@ pub enum Request {
     Scan(Box<Args>),
     /// Say what a scan would do.
     Plan(Box<Args>),
+    /// Go on with a scan.
+    Resume(ResumeArgs),
     /// Measure.
     Bench(BenchArgs),
     /// Deliver what a spool holds.
@@ -53,6 +65,10 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Request, String
     if let Some((_, read)) = others.iter().find(|(name, _)| words.get(1).is_some_and(|word| word == name)) {
         words.remove(0);
         return read(words).or_else(shown);
+    }
+    if words.get(1).is_some_and(|word| word == "resume") {
+        let help = || Request::Print(resume::HELP.to_owned());
+        return Ok(resume::read(&words[2..])?.map_or_else(help, Request::Resume));
     }
     let plan = words.get(1).is_some_and(|word| word == "plan");
     if plan {

@@ -6,6 +6,7 @@ pub mod compact;
 pub mod diff;
 pub mod plan;
 pub mod replay;
+pub mod resume;
 pub mod scan;
 mod sets;
 
@@ -20,10 +21,10 @@ pub enum Exit {
     Done,
     /// It failed; standard error says how.
     Failed,
+    /// A policy forbids it, or a difference was found.
+    Difference,
     /// The user asked for something that cannot be; nothing was sent.
     Usage,
-    /// A difference was found.
-    Different,
     /// Everything was done, and some replies are known to be lost.
     KnownLoss,
     /// The user interrupted it; the output is valid.
@@ -37,7 +38,7 @@ impl Exit {
             Exit::Done => 0,
             Exit::Failed => 1,
             Exit::Usage => 2,
-            Exit::Different => 3,
+            Exit::Difference => 3,
             Exit::KnownLoss => 4,
             Exit::Interrupted => 130,
         }

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use sha2::{Digest, Sha256};
 
 use super::{Ended, Job};
-use crate::event::{Invalid, Loss, Manifest, Part, Status, Summary};
+use crate::event::{Course, Invalid, Loss, Manifest, Part, Status, Summary};
 use crate::order::{self, Walk};
 use crate::plan::{Plan, Setup};
 use crate::stats::Stats;
@@ -36,6 +36,7 @@ pub(super) fn at_start(plan: &Plan, setup: &Setup, argv: Vec<String>) -> Manifes
         shards: plan.shard.count(),
         passes: plan.passes,
         first_step: plan.first_step,
+        course: Course::default(),
         rate_pps: setup.rate.frames_per_second(),
         wait_s: setup.wait.as_secs_f64(),
         interface: setup.interface.as_ref().map_or_else(String::new, |interface| interface.name.clone()),
@@ -122,7 +123,7 @@ pub(super) fn summary(stats: &Stats, walk: &Walk, sending_ns: u64) -> Summary {
 
 /// The closing ledger, for people: each line is an equation that holds, or says that it does not.
 pub fn ledger(ended: &Ended) -> String {
-    let Ended { summary, open, sending_s, seed, .. } = ended;
+    let Ended { summary, open, sending_s, seed, checkpoint, .. } = ended;
     let count = |number: u64| grouped(number.into());
     // They take part of the rate, and their answers are among the frames that are not ours.
     let questions = match summary.housekeeping {
@@ -183,7 +184,9 @@ pub fn ledger(ended: &Ended) -> String {
         ));
     }
     text.push_str(&notes(summary));
-    if let Some(step) = summary.resume_step {
+    if let Some(path) = checkpoint {
+        text.push_str(&format!("to go on: swath resume {}\n", path.display()));
+    } else if let Some(step) = summary.resume_step {
         text.push_str(&format!("to go on: the same command with --seed {seed} --resume-index {step}\n"));
     }
     match summary.imbalance() {
@@ -243,7 +246,8 @@ mod tests {
 
     fn ended(summary: Summary) -> Ended {
         let (remarks, errors) = (Vec::new(), Vec::new());
-        Ended { summary, open: 0, sending_s: 1.0, seed: 7, status: Status::Complete, remarks, errors }
+        let (status, checkpoint) = (Status::Complete, None);
+        Ended { summary, open: 0, sending_s: 1.0, seed: 7, status, checkpoint, remarks, errors }
     }
 
     #[test]

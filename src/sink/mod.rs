@@ -42,7 +42,7 @@ use std::path::{Path, PathBuf};
 
 use crate::event::{Manifest, Record, Untrusted};
 
-pub use receiver::{Receiver, Replayed};
+pub use receiver::{Attached, Manner, Receiver, Replayed};
 
 /// Every kind of sink, in the order of `--help`.
 pub const SINKS: &[SinkKind] = &[

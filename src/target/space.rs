@@ -92,7 +92,7 @@ pub struct Lanes<'a> {
 impl Space {
     /// Makes the space of (`general` x `ports`) and `endpoints`, less every target whose address is in `excluded`.
     /// An address that is in `general` and in `endpoints` gets both the ports of the plan and its own; no target
-    /// occurs twice.
+    /// occurs twice, and none that its family does not have ([`Port::exists_in`]).
     ///
     /// # Errors
     /// When no target is left, or too many are; see [`SpaceError`].
@@ -105,8 +105,9 @@ impl Space {
         if ports.is_empty() && !general.is_empty() {
             return Err(SpaceError::NoPorts);
         }
-        let v4 = Groups::new(&general.v4, ports, endpoints.v4, &excluded.v4);
-        let v6 = Groups::new(&general.v6, ports, endpoints.v6, &excluded.v6);
+        let Endpoints { v4, v6 } = endpoints;
+        let v4 = Groups::new(&general.v4, &ports.of_family(false), v4, &excluded.v4);
+        let v6 = Groups::new(&general.v6, &ports.of_family(true), v6, &excluded.v6);
         let given = v4.given.saturating_add(v6.given);
         let left = v4.left().saturating_add(v6.left());
         if left == 0 {
@@ -417,7 +418,7 @@ impl<T: AddressBits> Groups<T> {
         let mut groups: BTreeMap<Vec<Port>, Ranges<T>> =
             lists.into_iter().map(|(ports, ranges)| (ports, Ranges::from_unsorted(ranges))).collect();
         let kept = if moved.is_empty() { kept } else { kept.subtract(&Ranges::from_unsorted(moved)) };
-        if !kept.is_empty() {
+        if !kept.is_empty() && !ports.is_empty() {
             let same = groups.remove(ports.as_slice()).unwrap_or_default();
             groups.insert(ports.as_slice().to_vec(), if same.is_empty() { kept } else { kept.union(&same) });
         }

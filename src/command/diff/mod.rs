@@ -31,7 +31,7 @@ use crate::target::Target;
 /// Runs the command.
 pub fn run(args: &DiffArgs) -> Exit {
     match compared(args) {
-        Ok(tally) if 0 < tally.opened + tally.closed + tally.changed => Exit::Different,
+        Ok(tally) if 0 < tally.opened + tally.closed + tally.changed => Exit::Difference,
         Ok(_) => Exit::Done,
         Err((text, exit)) => {
             complain(&format!("swath: {text}\n"));
