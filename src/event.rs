@@ -344,6 +344,64 @@ impl Record {
         self.window = u16::from_be_bytes([e, f]);
     }
 
+    /// The record as 64 bytes, little endian, fields in the order of this declaration: how it stands in a spool, frozen.
+    pub fn to_bytes(&self) -> [u8; 64] {
+        let mut bytes = [0; 64];
+        bytes[..8].copy_from_slice(&self.time_ns.to_le_bytes());
+        bytes[8..24].copy_from_slice(&self.address);
+        bytes[24..40].copy_from_slice(&self.responder);
+        bytes[40..44].copy_from_slice(&self.rtt_us.to_le_bytes());
+        bytes[44..48].copy_from_slice(&self.options_hash.to_le_bytes());
+        bytes[48..50].copy_from_slice(&self.port.to_le_bytes());
+        bytes[50..52].copy_from_slice(&self.window.to_le_bytes());
+        bytes[52..54].copy_from_slice(&self.mss.to_le_bytes());
+        bytes[54..56].copy_from_slice(&self.ip_id.to_le_bytes());
+        bytes[56..].copy_from_slice(&[
+            self.protocol.0,
+            self.state.number(),
+            self.reason.0,
+            self.proof.number(),
+            self.ttl,
+            self.window_scale,
+            self.pass,
+            self.flags,
+        ]);
+        bytes
+    }
+
+    /// Reads what [`Record::to_bytes`] wrote; `None` when state or proof is one this version does not know.
+    pub fn from_bytes(bytes: &[u8; 64]) -> Option<Record> {
+        let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let half = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+        let octets = |at: usize| <[u8; 16]>::try_from(&bytes[at..at + 16]).expect("sixteen bytes");
+        Some(Record {
+            time_ns: u64::from(word(0)) | u64::from(word(4)) << 32,
+            address: octets(8),
+            responder: octets(24),
+            rtt_us: word(40),
+            options_hash: word(44),
+            port: half(48),
+            window: half(50),
+            mss: half(52),
+            ip_id: half(54),
+            protocol: Protocol(bytes[56]),
+            state: State::from_number(bytes[57])?,
+            reason: Reason(bytes[58]),
+            proof: Proof::from_number(bytes[59])?,
+            ttl: bytes[60],
+            window_scale: bytes[61],
+            pass: bytes[62],
+            flags: bytes[63],
+        })
+    }
+
+    /// What sorted sets are sorted by: address (IPv4 before IPv6, each by its number), port, protocol, then time.
+    #[inline]
+    pub fn sort_key(&self) -> (bool, u128, u16, u8, u64) {
+        let is_v6 = !self.address.starts_with(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff]);
+        (is_v6, u128::from_be_bytes(self.address), self.port, self.protocol.0, self.time_ns)
+    }
+
     /// The target this record is about.
     pub fn target(&self) -> Target {
         Target { address: self.address(), port: Port { protocol: self.protocol, number: self.port } }
@@ -366,6 +424,46 @@ pub struct Attachment {
     /// The bytes.
     pub bytes: Untrusted,
 }
+
+/// What the bytes of an [`Attachment`] are, with the number masscan's binary files have for it. Two of its numbers mean
+/// `unknown` and two mean `ssh`; here each has a word.
+pub const APPLICATIONS: &[(u16, &str)] = &[
+    (0, "none"),
+    (1, "unknown"),
+    (2, "ssh"),
+    (3, "ssh2"),
+    (4, "http"),
+    (5, "ftp"),
+    (6, "dns-ver"),
+    (7, "snmp"),
+    (8, "nbtstat"),
+    (9, "ssl"),
+    (10, "smb"),
+    (11, "smtp"),
+    (12, "pop"),
+    (13, "imap"),
+    (14, "zeroaccess"),
+    (15, "X509"),
+    (16, "X509CA"),
+    (17, "title"),
+    (18, "html"),
+    (19, "ntp"),
+    (20, "vuln"),
+    (21, "heartbleed"),
+    (22, "ticketbleed"),
+    (23, "vnc"),
+    (24, "safe"),
+    (25, "memcached"),
+    (26, "scripting"),
+    (27, "versioning"),
+    (28, "coap"),
+    (29, "telnet"),
+    (30, "rdp"),
+    (31, "http.server"),
+    (32, "minecraft"),
+    (33, "vnc-info"),
+    (35, "isakmp"),
+];
 
 /// A batch of what was observed, in its order: verdicts, and bytes between them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -665,6 +763,25 @@ mod tests {
         let none_missed = Loss::from_counts(1000, 0).expect("an estimate");
         assert_eq!((none_missed.estimate, none_missed.low), (0.0, 0.0));
         assert!(0.003 < none_missed.high && none_missed.high < 0.004, "the rule of three: about 3.8 of 1000");
+    }
+
+    #[test]
+    fn every_field_of_a_record_survives_its_64_bytes() {
+        let address: IpAddr = "2001:db8::7".parse().expect("an address");
+        let target = Target { address, port: Port { protocol: Protocol(0xa1), number: 0xb2b3 } };
+        let mut record = Record::new(target, IpAddr::from([192, 0, 2, 9]), State::OpenFiltered, Reason(0xc4));
+        record.time_ns = 0x0102_0304_0506_0708;
+        (record.rtt_us, record.options_hash) = (0x1112_1314, 0x2122_2324);
+        (record.window, record.mss, record.ip_id) = (0x3132, 0x4142, 0x5152);
+        (record.proof, record.ttl, record.window_scale) = (Proof::Strong, 61, 62);
+        (record.pass, record.flags) = (63, 64);
+        let bytes = record.to_bytes();
+        assert_eq!(Record::from_bytes(&bytes), Some(record));
+        for (at, unknown) in [(57, 0), (57, 200), (59, 0), (59, 4)] {
+            let mut bytes = bytes;
+            bytes[at] = unknown;
+            assert_eq!(Record::from_bytes(&bytes), None);
+        }
     }
 
     #[test]

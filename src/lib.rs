@@ -31,11 +31,14 @@ pub mod neighbour;
 pub mod order;
 pub mod pace;
 pub mod path;
+pub mod runs;
+pub mod select;
 
 pub mod link;
 pub mod probe;
-pub mod sink;
 pub mod source;
+
+pub mod sink;
 
 pub mod generate;
 pub mod rx;
