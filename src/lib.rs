@@ -33,6 +33,8 @@ pub mod neighbour;
 pub mod order;
 pub mod pace;
 pub mod path;
+pub mod runs;
+pub mod select;
 
 #[cfg(feature = "columnar")]
 pub mod columnar;
@@ -41,8 +43,9 @@ pub mod spool;
 
 pub mod link;
 pub mod probe;
-pub mod sink;
 pub mod source;
+
+pub mod sink;
 
 pub mod generate;
 pub mod rx;

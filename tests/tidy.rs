@@ -13,6 +13,7 @@ const LAW: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("sys", &[]),
     ("queue", &[]),
+    ("store", &[]),
     ("text", &[]),
     ("event", &["target"]),
     ("stats", &["event"]),
@@ -26,12 +27,17 @@ const LAW: &[(&str, &[&str])] = &[
     ("pace", &[]),
     ("path", &[]),
     ("dedup", &["event"]),
+    ("runs", &["event"]),
+    ("sorted", &["event", "store"]),
+    ("spool", &["event", "store"]),
+    ("columnar", &["event", "target"]),
+    ("select", &["event", "target", "text"]),
     ("neighbour", &["batch", "target", "wire"]),
     // L2
     ("link", &["sys", "wire", "batch", "gate"]),
     ("probe", &["wire", "target", "cookie", "event", "batch"]),
-    ("sink", &["event", "target"]),
-    ("source", &["event", "target"]),
+    ("source", &["columnar", "event", "spool", "target", "text"]),
+    ("sink", &["columnar", "event", "runs", "select", "sorted", "source", "spool", "store", "target"]),
     // L3
     ("generate", &["batch", "cookie", "order", "sys", "target"]),
     (
@@ -53,7 +59,7 @@ const LAW: &[(&str, &[&str])] = &[
         ],
     ),
     ("rx", &["dedup", "event", "link", "probe", "queue", "stats", "target", "wire"]),
-    ("writer", &["event", "queue", "sink", "stats"]),
+    ("writer", &["event", "queue", "select", "sink", "spool", "stats"]),
     // L4
     ("plan", &["batch", "cookie", "gate", "link", "order", "pace", "path", "probe", "target", "wire"]),
     (
@@ -99,9 +105,11 @@ const LAW: &[(&str, &[&str])] = &[
             "path",
             "plan",
             "probe",
+            "select",
             "sink",
             "source",
             "target",
+            "text",
             "wire",
         ],
     ),
@@ -111,6 +119,7 @@ const LAW: &[(&str, &[&str])] = &[
             "batch",
             "checkpoint",
             "cli",
+            "columnar",
             "cookie",
             "event",
             "generate",
@@ -119,9 +128,14 @@ const LAW: &[(&str, &[&str])] = &[
             "order",
             "plan",
             "probe",
+            "runs",
             "scan",
+            "select",
             "sink",
+            "sorted",
             "source",
+            "spool",
+            "store",
             "sys",
             "target",
             "text",
@@ -134,6 +148,7 @@ const LAW: &[(&str, &[&str])] = &[
             "batch",
             "checkpoint",
             "cli",
+            "columnar",
             "cookie",
             "event",
             "generate",
@@ -142,9 +157,14 @@ const LAW: &[(&str, &[&str])] = &[
             "order",
             "plan",
             "probe",
+            "runs",
             "scan",
+            "select",
             "sink",
+            "sorted",
             "source",
+            "spool",
+            "store",
             "sys",
             "target",
             "text",
@@ -156,7 +176,8 @@ const LAW: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that may read a clock, the environment, a file or a socket, of the layers below the loops.
-const MAY_TOUCH_THE_WORLD: &[&str] = &["sys", "checkpoint", "link", "host", "sink", "source"];
+const MAY_TOUCH_THE_WORLD: &[&str] =
+    &["sys", "checkpoint", "columnar", "host", "link", "runs", "sink", "source", "spool", "store"];
 
 #[test]
 fn imports_point_down_the_layers() {

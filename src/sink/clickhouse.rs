@@ -16,16 +16,15 @@ use std::time::Duration;
 use super::receiver::{Manner, Receiver};
 use super::rowbinary::{self, TABLE};
 use super::spooled::{self, Parts};
-use super::{Place, Sink, SinkError, SinkErrorKind, SinkKind, bytes};
+use super::{Place, Sink, SinkError, SinkErrorKind, SinkKind};
 use crate::event::{Manifest, Record};
 
 /// The row of the registry.
 pub(crate) const KIND: SinkKind = SinkKind {
     name: "clickhouse",
-    suffixes: &[],
     about: "ClickHouse over HTTP: clickhouse://HOST:8123/DATABASE",
-    tells_state: true,
     open,
+    ..SinkKind::BASE
 };
 
 fn open(place: &Place) -> Result<Box<dyn Sink>, SinkError> {
@@ -197,7 +196,7 @@ impl Receiver for Server {
     fn deliver(&mut self, first: u64, records: &[Record]) -> Result<(), SinkError> {
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.clear();
-        let scan = bytes::uuid(&self.scan);
+        let scan = rowbinary::uuid(&self.scan);
         for record in records {
             rowbinary::row(&mut buffer, scan, self.vantage, record);
         }

@@ -26,8 +26,8 @@ pub(crate) const KIND: SinkKind = SinkKind {
     name: "sqlite",
     suffixes: &["db", "sqlite", "sqlite3"],
     about: "SQLite database; a scan adds to the scans in it",
-    tells_state: true,
     open,
+    ..SinkKind::BASE
 };
 
 /// Says in the header of the file that it is ours: `swth`.

@@ -12,12 +12,17 @@
 //! Invariant: sources never see a sink, and read no clock.
 
 mod csv;
+mod gnmap;
 mod input;
 mod lines;
+mod masscan;
+mod naabu;
 mod ndjson;
 mod row;
 mod sqlite;
 mod text;
+mod xml;
+mod zmap;
 
 use std::path::Path;
 
@@ -26,7 +31,20 @@ pub use input::Input;
 use crate::event::Observations;
 
 /// Every kind of source. The first whose `sniff` knows the beginning of a file reads it.
-pub const SOURCES: &[SourceKind] = &[sqlite::KIND, ndjson::KIND, csv::KIND];
+pub const SOURCES: &[SourceKind] = &[
+    sqlite::KIND,
+    ndjson::KIND,
+    csv::KIND,
+    masscan::binary::KIND,
+    masscan::list::KIND,
+    masscan::json::KIND,
+    masscan::ndjson::KIND,
+    xml::MASSCAN,
+    xml::NMAP,
+    gnmap::KIND,
+    zmap::KIND,
+    naabu::KIND,
+];
 
 /// Verdicts and attachments a source hands out at once, at most; it may hand out fewer.
 pub const BATCH: usize = 4096;

@@ -30,10 +30,9 @@ use crate::target::Protocol;
 /// The row of the registry.
 pub(crate) const KIND: SinkKind = SinkKind {
     name: "postgres",
-    suffixes: &[],
     about: "PostgreSQL: postgres://[USER@]HOST/DATABASE, or ///DATABASE",
-    tells_state: true,
     open,
+    ..SinkKind::BASE
 };
 
 /// Version of the tables. A database with a higher one is refused.
