@@ -2,7 +2,7 @@
 //!
 //! Two figures a round. *writes*: from the first batch to its commit, what the sink's thread pays while the scan runs.
 //! *whole*: from the opening to the end of `finish`, with indexes, syncs, the merge of parts, or the server's last
-//! answer. Records are SYN-ACKs as a sweep sees them: addresses in random order, a handful of stacks.
+//! answer. Columns go to a directory of parts: the merge into one file is what `swath compact` costs. Records are SYN-ACKs as a sweep sees them: addresses in random order, a handful of stacks.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -56,6 +56,9 @@ pub(super) fn run(args: &WriteArgs) -> Exit {
     }
 }
 
+/// Kinds that make parts.
+const COLUMNS: [&str; 2] = ["parquet", "arrow"];
+
 /// Kinds that need an address.
 const SERVERS: [&str; 2] = ["postgres", "clickhouse"];
 
@@ -82,7 +85,8 @@ fn measure(name: &str, records: &[Record], rounds: u32, directory: &Path) -> Res
             let separator = if name.contains('?') { '&' } else { '?' };
             format!("{name}{separator}spool={}", directory.display())
         } else {
-            format!("{name}:{}", path.display())
+            let parts = if COLUMNS.contains(&name) { "/" } else { "" };
+            format!("{name}:{}{parts}", path.display())
         };
         let (writing_s, whole_s) = one_round(&argument, records).map_err(|error| error.to_string())?;
         let millions = records.len() as f64 / 1e6;
