@@ -399,10 +399,10 @@ fn every_fact_reaches_postgres_in_words() {
     let count = samples().len();
     let expected = format!("{UUID}|complete|{count}|{count}|{}|swath.observation_1_by_ip\n", u64::MAX);
     assert_eq!(cluster.psql(scan), expected);
-    let services =
-        samples().iter().filter(|record| record.state == State::Open).map(|record| record.target());
-    let services =
-        services.map(|target| format!("{target:?}")).collect::<std::collections::BTreeSet<_>>().len();
+    let all = samples();
+    let open = all.iter().filter(|record| record.state == State::Open);
+    let services: std::collections::BTreeSet<String> = open.map(|record| format!("{:?}", record.target())).collect();
+    let services = services.len();
     assert_eq!(cluster.psql("SELECT count(*) FROM swath.open_service"), format!("{services}\n"));
     assert!(fs::read_dir(directory.path()).expect("lists").next().is_none(), "the spool is gone");
 }
