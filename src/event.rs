@@ -426,6 +426,46 @@ pub struct Attachment {
     pub bytes: Untrusted,
 }
 
+/// What the bytes of an [`Attachment`] are, with the number masscan's binary files have for it. Two of its numbers mean
+/// `unknown` and two mean `ssh`; here each has a word.
+pub const APPLICATIONS: &[(u16, &str)] = &[
+    (0, "none"),
+    (1, "unknown"),
+    (2, "ssh"),
+    (3, "ssh2"),
+    (4, "http"),
+    (5, "ftp"),
+    (6, "dns-ver"),
+    (7, "snmp"),
+    (8, "nbtstat"),
+    (9, "ssl"),
+    (10, "smb"),
+    (11, "smtp"),
+    (12, "pop"),
+    (13, "imap"),
+    (14, "zeroaccess"),
+    (15, "X509"),
+    (16, "X509CA"),
+    (17, "title"),
+    (18, "html"),
+    (19, "ntp"),
+    (20, "vuln"),
+    (21, "heartbleed"),
+    (22, "ticketbleed"),
+    (23, "vnc"),
+    (24, "safe"),
+    (25, "memcached"),
+    (26, "scripting"),
+    (27, "versioning"),
+    (28, "coap"),
+    (29, "telnet"),
+    (30, "rdp"),
+    (31, "http.server"),
+    (32, "minecraft"),
+    (33, "vnc-info"),
+    (35, "isakmp"),
+];
+
 /// A batch of what was observed, in its order: verdicts, and bytes between them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Observations {

@@ -39,6 +39,8 @@ pub mod order;
 pub mod pace;
 pub mod path;
 pub mod restraint;
+pub mod runs;
+pub mod select;
 pub mod world;
 
 #[cfg(feature = "columnar")]
@@ -48,8 +50,9 @@ pub mod spool;
 
 pub mod link;
 pub mod probe;
-pub mod sink;
 pub mod source;
+
+pub mod sink;
 
 pub mod generate;
 pub mod rx;

@@ -18,7 +18,7 @@ fn writer_of(kind: &SourceKind) -> Option<&'static SinkKind> {
 }
 
 fn write_all(kind: &SinkKind, path: &Path, records: &[Record]) {
-    let place = Place { path: path.to_owned(), stdout: false, existing: Existing::Refuse };
+    let place = Place { path: path.to_owned(), ..Place::default() };
     let mut sink = (kind.open)(&place).expect("opens");
     sink.begin(&manifest(Status::Running)).expect("begins");
     sink.write(records).expect("writes");

@@ -14,6 +14,7 @@ const LAW: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("sys", &[]),
     ("queue", &[]),
+    ("store", &[]),
     ("text", &[]),
     ("event", &["target"]),
     ("stats", &["event", "target"]),
@@ -30,13 +31,18 @@ const LAW: &[(&str, &[&str])] = &[
     ("path", &[]),
     ("world", &["target", "wire"]),
     ("dedup", &["event"]),
+    ("runs", &["event"]),
+    ("sorted", &["event", "store"]),
+    ("spool", &["event", "store"]),
+    ("columnar", &["event", "target"]),
+    ("select", &["event", "target", "text"]),
     ("neighbour", &["batch", "target", "wire"]),
     ("closing", &["queue"]),
     // L2
     ("link", &["sys", "wire", "batch", "gate", "world"]),
     ("probe", &["wire", "target", "cookie", "event", "batch"]),
-    ("sink", &["event", "target"]),
-    ("source", &["event", "target"]),
+    ("source", &["columnar", "event", "spool", "target", "text"]),
+    ("sink", &["columnar", "event", "runs", "select", "sorted", "source", "spool", "store", "target"]),
     // L3
     ("generate", &["batch", "closing", "cookie", "order", "sys", "target"]),
     (
@@ -60,7 +66,9 @@ const LAW: &[(&str, &[&str])] = &[
         ],
     ),
     ("rx", &["closing", "dedup", "event", "link", "probe", "queue", "stats", "target", "wire"]),
-    ("writer", &["event", "heavy", "queue", "sink", "stats"]),
+    ("writer", &["event", "heavy", "queue", "sink", "spool", "stats"]),
+    ("rx", &["dedup", "event", "link", "probe", "queue", "stats", "target", "wire"]),
+    ("writer", &["event", "queue", "select", "sink", "spool", "stats"]),
     // L4
     (
         "plan",
@@ -118,9 +126,11 @@ const LAW: &[(&str, &[&str])] = &[
             "path",
             "plan",
             "probe",
+            "select",
             "sink",
             "source",
             "target",
+            "text",
             "wire",
         ],
     ),
@@ -130,6 +140,7 @@ const LAW: &[(&str, &[&str])] = &[
             "batch",
             "checkpoint",
             "cli",
+            "columnar",
             "cookie",
             "event",
             "generate",
@@ -139,9 +150,14 @@ const LAW: &[(&str, &[&str])] = &[
             "order",
             "plan",
             "probe",
+            "runs",
             "scan",
+            "select",
             "sink",
+            "sorted",
             "source",
+            "spool",
+            "store",
             "sys",
             "target",
             "text",
@@ -154,6 +170,7 @@ const LAW: &[(&str, &[&str])] = &[
             "batch",
             "checkpoint",
             "cli",
+            "columnar",
             "cookie",
             "event",
             "generate",
@@ -163,9 +180,14 @@ const LAW: &[(&str, &[&str])] = &[
             "order",
             "plan",
             "probe",
+            "runs",
             "scan",
+            "select",
             "sink",
+            "sorted",
             "source",
+            "spool",
+            "store",
             "sys",
             "target",
             "text",
@@ -177,7 +199,7 @@ const LAW: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that may read a clock, the environment, a file or a socket, of the layers below the loops.
-const MAY_TOUCH_THE_WORLD: &[&str] = &["planted", "sys", "checkpoint", "link", "host", "sink", "source"];
+const MAY_TOUCH_THE_WORLD: &[&str] = &["checkpoint", "columnar", "host", "link", "planted", "runs", "sink", "sorted", "source", "spool", "store", "sys"];
 
 #[test]
 fn imports_point_down_the_layers() {

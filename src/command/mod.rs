@@ -1,12 +1,17 @@
 //! The subcommands, one file each. A command returns what the process should exit with; only main exits.
 
 pub mod bench;
+#[cfg(feature = "columnar")]
+pub mod compact;
+pub mod diff;
 mod discover;
 mod held;
 pub mod merge;
 pub mod plan;
+pub mod replay;
 pub mod resume;
 pub mod scan;
+mod sets;
 
 use std::io::Write;
 
