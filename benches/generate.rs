@@ -9,18 +9,16 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use swath::batch::{Batch, Block, LANES, NextHops, Source, Template, Words};
+use swath::batch::{Assigned, Batch, Block, LANES, NextHops, Source, Words};
 use swath::cookie::{CookieKey, CookieLanes, SourcePorts};
 use swath::gate::Gate;
 use swath::generate::Generator;
 use swath::link::digest::Digest;
-use swath::link::{BACKENDS, Filter, LinkSpec, TxQueue};
+use swath::link::{BACKENDS, Filter, LinkSpec, Queues, TxQueue};
 use swath::order::{Chunk, Order};
 use swath::probe::{Dress, PROBES};
 use swath::sys::simd::Simd;
-use swath::target::{
-    AddressSet, Cursor, Endpoints, Lanes, Protocol, Space, TargetList, parse_list, parse_ports,
-};
+use swath::target::{AddressSet, Cursor, Endpoints, Lanes, Space, TargetList, parse_list, parse_ports};
 use swath::wire::ethernet::Mac;
 
 fn space(targets: &str, ports: &str) -> Arc<Space> {
@@ -31,14 +29,15 @@ fn space(targets: &str, ports: &str) -> Arc<Space> {
     Arc::new(Space::new(&list.ranges.into_set(), &ports, Endpoints::default(), &excluded).expect("space"))
 }
 
-fn template() -> Template {
-    let source = Source { address: Ipv4Addr::new(192, 0, 2, 1).into(), mac: Mac([2, 0, 0, 0, 0, 1]) };
-    PROBES[0].template(&source, &Dress::default())
+fn template() -> Assigned {
+    let source =
+        Source { address: Ipv4Addr::new(192, 0, 2, 1).into(), mac: Mac([2, 0, 0, 0, 0, 1]), vlan: None };
+    PROBES[0].templates(&source, &Dress::default()).swap_remove(0)
 }
 
 fn generator(space: &Arc<Space>) -> Generator {
     let secrets = (CookieKey::new([7; 16]), SourcePorts::new(16384, 16384).expect("ports"));
-    Generator::new(Order::new(space.len(), 1), Arc::clone(space), secrets, &[(Protocol::TCP, template())])
+    Generator::new(Order::new(space.len(), 1), Arc::clone(space), secrets, &[template()])
 }
 
 fn null(gate: Gate) -> Box<dyn TxQueue> {
@@ -46,10 +45,11 @@ fn null(gate: Gate) -> Box<dyn TxQueue> {
     let spec = LinkSpec {
         argument: None,
         interface: None,
-        templates: Arc::from([template()]),
+        templates: Arc::from([template().template]),
         hops: NextHops::new(1),
         gate: Arc::new(gate),
-        filter: Filter { addresses: Vec::new(), port_first: 0, port_last: 0 },
+        filter: Filter { addresses: Vec::new(), port_first: 0, port_last: 0, any_protocol: false },
+        queues: Queues::ONE,
     };
     (backend.open)(&spec).expect("the null link opens").tx.remove(0)
 }
@@ -124,7 +124,7 @@ fn frame_stages(criterion: &mut Criterion) {
             );
         });
     });
-    let template = template();
+    let template = template().template;
     let (mut words, mut slots) = (Words::default(), Box::new([[[0; 64]; 1]; LANES]));
     group.bench_function("stamp", |bencher| {
         bencher.iter(|| {

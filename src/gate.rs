@@ -7,7 +7,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::wire::ethernet;
+use crate::wire::{ethernet, ipv6, nd};
 
 /// Addresses no frame may be sent to.
 ///
@@ -44,24 +44,44 @@ impl Gate {
         Gate::new([], [])
     }
 
-    /// The destination of a finished Ethernet frame, if it may not leave. A frame that is no IP packet (an ARP request)
-    /// probes nothing and passes.
+    /// The destination of a finished Ethernet frame, if it may not leave. A question to the link (ARP, neighbour
+    /// discovery) probes nothing and passes, for a router may be excluded and still be the way; where it is the probe,
+    /// ask [`Gate::blocked_question`] as well.
     #[inline]
     pub fn blocked(&self, frame: &[u8]) -> Option<IpAddr> {
-        let header = frame.get(..ethernet::HEADER)?;
-        match u16::from_be_bytes([header[12], header[13]]) {
-            ethernet::IPV4 => {
-                let octets: [u8; 4] = frame.get(30..34)?.try_into().ok()?;
-                let address = u32::from_be_bytes(octets);
-                self.holds_v4(address).then(|| IpAddr::V4(Ipv4Addr::from(address)))
-            }
-            ethernet::IPV6 => {
-                let octets: [u8; 16] = frame.get(38..54)?.try_into().ok()?;
-                let address = u128::from_be_bytes(octets);
-                self.holds_v6(address).then(|| IpAddr::V6(Ipv6Addr::from(address)))
-            }
+        let (ethertype, network) = ethernet::announced(frame)?;
+        match ethertype {
+            ethernet::IPV4 => self.stops_v4(frame, network + 16),
+            ethernet::IPV6 if is_neighbour_discovery(frame, network) => None,
+            ethernet::IPV6 => self.stops_v6(frame, network + 24),
             _ => None,
         }
+    }
+
+    /// The address that a finished question to the link asks for, if nobody may ask.
+    pub fn blocked_question(&self, frame: &[u8]) -> Option<IpAddr> {
+        let (ethertype, network) = ethernet::announced(frame)?;
+        match ethertype {
+            ethernet::ARP => self.stops_v4(frame, network + 24),
+            ethernet::IPV6 => self.stops_v6(frame, network + ipv6::HEADER + nd::TARGET),
+            _ => None,
+        }
+    }
+
+    /// The IPv4 address at an offset, if it is stopped.
+    #[inline]
+    fn stops_v4(&self, frame: &[u8], at: usize) -> Option<IpAddr> {
+        let octets: [u8; 4] = frame.get(at..at + 4)?.try_into().ok()?;
+        let address = u32::from_be_bytes(octets);
+        self.holds_v4(address).then(|| IpAddr::V4(Ipv4Addr::from(address)))
+    }
+
+    /// The IPv6 address at an offset, if it is stopped.
+    #[inline]
+    fn stops_v6(&self, frame: &[u8], at: usize) -> Option<IpAddr> {
+        let octets: [u8; 16] = frame.get(at..at + 16)?.try_into().ok()?;
+        let address = u128::from_be_bytes(octets);
+        self.holds_v6(address).then(|| IpAddr::V6(Ipv6Addr::from(address)))
     }
 
     /// The destination of the first of many finished frames that may not leave. Each frame is read again: its type,
@@ -92,6 +112,17 @@ impl Gate {
             || (address >> 32 == 0xffff && self.holds_v4((address & 0xffff_ffff) as u32))
     }
 }
+
+/// Whether an IPv6 frame is a neighbour solicitation or advertisement that no router forwards.
+#[inline]
+fn is_neighbour_discovery(frame: &[u8], network: usize) -> bool {
+    let message = frame.get(network + ipv6::HEADER).copied();
+    frame.get(network + 6) == Some(&ICMPV6)
+        && frame.get(network + 7) == Some(&nd::HOP_LIMIT)
+        && matches!(message, Some(nd::SOLICITATION | nd::ADVERTISEMENT))
+}
+
+const ICMPV6: u8 = 58;
 
 fn within<T: Copy + Ord>(ranges: &[(T, T)], value: T) -> bool {
     let after = ranges.partition_point(|&(first, _)| first <= value);
@@ -143,6 +174,27 @@ mod tests {
         assert!(gate.holds_v4(0) && gate.holds_v4(5) && !gate.holds_v4(6));
         assert!(gate.holds_v4(u32::MAX) && !gate.holds_v4(u32::MAX - 2));
         assert!(gate.holds_v6(1) && !gate.holds_v6(2));
+    }
+
+    #[test]
+    fn a_tag_hides_no_destination_and_a_question_is_judged_by_who_is_asked_for() {
+        let address = Ipv4Addr::new(192, 0, 2, 7);
+        let gate = Gate::new([(v4("192.0.2.7"), v4("192.0.2.7"))], [(0xff << 120, u128::MAX), (7, 7)]);
+        let mut frame = frame_to(address);
+        ethernet::tag(&mut frame, 5);
+        assert_eq!(gate.blocked(&frame), Some(IpAddr::V4(address)));
+        let mac = ethernet::Mac([2; 6]);
+        let mut question = crate::wire::arp::request(mac, Ipv4Addr::new(192, 0, 2, 1), address);
+        assert_eq!(gate.blocked_question(&question), Some(IpAddr::V4(address)));
+        assert_eq!(gate.blocked(&question), None);
+        ethernet::tag(&mut question, 5);
+        assert_eq!(gate.blocked_question(&question), Some(IpAddr::V4(address)));
+        let (us, them) = (Ipv6Addr::from(1), Ipv6Addr::from(7));
+        let question = nd::solicitation(mac, us, them);
+        assert_eq!(
+            (gate.blocked(&question), gate.blocked_question(&question)),
+            (None, Some(IpAddr::V6(them)))
+        );
     }
 
     #[test]

@@ -8,7 +8,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::batch::{Batch, Family, LANES, Template};
+use crate::batch::{Assigned, Batch, Family, LANES};
 use crate::cookie::{CookieKey, CookieLanes, SourcePorts};
 use crate::order::{Chunk, Order};
 use crate::sys::simd::Simd;
@@ -21,40 +21,104 @@ pub struct Generator {
     space: Arc<Space>,
     key: CookieKey,
     ports: SourcePorts,
-    /// For each protocol number, the template for IPv4 and for IPv6.
-    templates: Box<[[u8; 2]; 256]>,
-    /// The template of every lane, where all targets are of IPv4 and of one protocol.
-    only_template: Option<u8>,
+    /// For each protocol number, the templates for IPv4 and for IPv6.
+    templates: Box<[[Choice; 2]; 256]>,
+    /// The template of every lane, where all targets are of IPv4 and have one template.
+    only_template: Option<u16>,
+    /// For each template, its family and whether its frames ask the link.
+    kinds: Box<[(Family, bool)]>,
     simd: Simd,
 }
 
+/// The template of a protocol's targets.
+#[derive(Debug, Clone)]
+enum Choice {
+    /// One for all ports.
+    One(u16),
+    /// One for each port.
+    ByPort(Box<[u16; 1 << 16]>),
+}
+
+impl Choice {
+    #[inline(always)]
+    fn of(&self, port: u16) -> u16 {
+        match self {
+            Choice::One(template) => *template,
+            Choice::ByPort(templates) => templates[usize::from(port)],
+        }
+    }
+
+    fn assign(&mut self, ports: Option<&[u16]>, template: u16) {
+        let Some(ports) = ports else {
+            *self = Choice::One(template);
+            return;
+        };
+        if let Choice::One(other) = *self {
+            let table: Box<[u16]> = vec![other; 1 << 16].into();
+            *self = Choice::ByPort(table.try_into().expect("so many ports"));
+        }
+        if let Choice::ByPort(templates) = self {
+            for &port in ports {
+                templates[usize::from(port)] = template;
+            }
+        }
+    }
+}
+
+/// Which template serves which targets: those for every port first, so that those for some ports win.
+fn choices(templates: &[Assigned]) -> Box<[[Choice; 2]; 256]> {
+    let table: Box<[[Choice; 2]]> = vec![[Choice::One(0), Choice::One(0)]; 256].into();
+    let mut table: Box<[[Choice; 2]; 256]> = table.try_into().expect("256 rows");
+    for all in [true, false] {
+        for (index, Assigned { protocol, ports, template }) in templates.iter().enumerate() {
+            let family = usize::from(template.family() == Family::V6);
+            if ports.is_none() == all {
+                let index = u16::try_from(index).expect("fewer than 65,536 templates");
+                table[usize::from(protocol.0)][family].assign(ports.as_deref(), index);
+            }
+        }
+    }
+    table
+}
+
 impl Generator {
-    /// A generator for a space in an order. `templates` says which template serves which protocol; targets of a
-    /// protocol or family without one do not occur in a valid plan.
+    /// A generator for a space in an order. `templates` says which template serves which targets; targets without one do
+    /// not occur in a valid plan.
     ///
     /// # Panics
-    /// When order and space differ in size.
+    /// When order and space differ in size, and when there are more templates than a number of 16 bits can name.
     pub fn new(
         order: Order,
         space: Arc<Space>,
         (key, ports): (CookieKey, SourcePorts),
-        templates: &[(Protocol, Template)],
+        templates: &[Assigned],
     ) -> Generator {
         assert_eq!(order.len(), space.len(), "the order permutes exactly the targets of the space");
-        let mut table = Box::new([[0; 2]; 256]);
-        for (index, (protocol, template)) in templates.iter().enumerate() {
-            let family = usize::from(template.family() == Family::V6);
-            table[usize::from(protocol.0)][family] = u8::try_from(index).expect("fewer than 256 templates");
-        }
+        let kind = |assigned: &Assigned| (assigned.template.family(), assigned.template.asks_link());
+        let kinds = templates.iter().map(kind).collect();
+        let templates = choices(templates);
         let mut used = space.blocks().flat_map(|block| {
-            let templates = &table;
-            block.ports.iter().map(move |port| (block.is_v6, templates[usize::from(port.protocol.0)][0]))
+            let templates = &templates;
+            let template = move |port: &Port| templates[usize::from(port.protocol.0)][0].of(port.number);
+            block.ports.iter().map(move |port| (block.is_v6, template(port)))
         });
         let first = used.next().filter(|(is_v6, _)| !is_v6);
         let only_template =
             first.filter(|first| used.all(|other| other == *first)).map(|(_, template)| template);
         drop(used);
-        Generator { order, space, key, ports, templates: table, only_template, simd: Simd::best() }
+        Generator { order, space, key, ports, templates, only_template, kinds, simd: Simd::best() }
+    }
+
+    /// The family of a template.
+    #[inline]
+    pub fn family(&self, template: u16) -> Family {
+        self.kinds.get(usize::from(template)).map_or(Family::V4, |(family, _)| *family)
+    }
+
+    /// Whether frames of a template ask the link who has an address: they need no next hop.
+    #[inline]
+    pub fn asks_link(&self, template: u16) -> bool {
+        self.kinds.get(usize::from(template)).is_some_and(|(_, asks_link)| *asks_link)
     }
 
     /// The same generator on other vector instructions: it makes the same probes.
@@ -122,7 +186,8 @@ impl Generator {
             batch.template = [template; LANES];
         } else {
             for lane in 0..LANES {
-                batch.template[lane] = self.templates[usize::from(protocol[lane])][0];
+                batch.template[lane] =
+                    self.templates[usize::from(protocol[lane])][0].of(batch.destination_port[lane]);
             }
             self.other_family(batch.len(), (&protocol, &is_v6), &mut cookies, batch);
         }
@@ -149,7 +214,7 @@ impl Generator {
         for lane in (0..count).filter(|&lane| is_v6[lane]) {
             let port = Port { protocol: Protocol(protocol[lane]), number: batch.destination_port[lane] };
             let address = IpAddr::from(batch.destination_v6[lane].to_be_bytes());
-            batch.template[lane] = self.templates[usize::from(protocol[lane])][1];
+            batch.template[lane] = self.templates[usize::from(protocol[lane])][1].of(port.number);
             cookies.assign(lane, self.key.cookie(&Target { address, port }));
         }
     }

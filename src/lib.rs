@@ -18,11 +18,13 @@ pub mod target;
 pub mod event;
 pub mod queue;
 pub mod stats;
+pub mod store;
 pub mod sys;
 pub mod text;
 pub mod wire;
 
 pub mod batch;
+pub mod checkpoint;
 pub mod cookie;
 pub mod dedup;
 pub mod gate;
@@ -33,6 +35,11 @@ pub mod pace;
 pub mod path;
 pub mod runs;
 pub mod select;
+
+#[cfg(feature = "columnar")]
+pub mod columnar;
+pub mod sorted;
+pub mod spool;
 
 pub mod link;
 pub mod probe;

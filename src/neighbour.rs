@@ -1,13 +1,13 @@
 //! Who has an on-link address: a bounded table the transmitter asks before it sends, and the probes that wait for
 //! an answer.
 //!
-//! An address that is not known yet is asked for (RFC 826) up to three times, a second apart; the probes to it wait
+//! An address that is not known yet is asked for (RFC 826, RFC 4861) up to three times, a second apart; the probes to it wait
 //! here. One that never answers is given up: its probes are counted as failed, never sent to a guessed address.
 //!
 //! Invariant: sends nothing and reads no clock; it says what to ask and takes what was answered.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use crate::batch::NextHops;
 use crate::target::Cursor;
@@ -37,13 +37,13 @@ pub enum Lookup {
 #[derive(Debug)]
 pub struct Neighbours {
     hops: NextHops,
-    entries: HashMap<u32, Entry>,
+    entries: HashMap<IpAddr, Entry>,
     /// Addresses in the order they entered the table, to forget the oldest.
-    age: VecDeque<u32>,
+    age: VecDeque<IpAddr>,
     free: Vec<u16>,
     /// Addresses to ask for again, by due time: all wait equally long, so the queue is sorted. One whose time is not
     /// its entry's is of an address that was answered and forgotten meanwhile, and counts for nothing.
-    asked: VecDeque<(u64, u32)>,
+    asked: VecDeque<(u64, IpAddr)>,
     parked: usize,
     capacity: usize,
 }
@@ -58,8 +58,15 @@ enum Entry {
 impl Neighbours {
     /// A table over the slots of `hops` from `first` on; the slots before belong to gateways.
     pub fn new(hops: NextHops, first: u16) -> Neighbours {
+        Neighbours::part(hops, first, (0, 1))
+    }
+
+    /// A table over every `count`th of these slots from number `index` on: each transmit thread has a part of its own,
+    /// so that none gives a slot to another address while another thread sends by it.
+    pub fn part(hops: NextHops, first: u16, (index, count): (usize, usize)) -> Neighbours {
         let last = u16::try_from(hops.capacity() - 1).unwrap_or(u16::MAX);
-        let free: Vec<u16> = (first..=last).rev().collect();
+        let mut free: Vec<u16> = (first..=last).skip(index).step_by(count.max(1)).collect();
+        free.reverse();
         let capacity = free.len().max(1);
         Neighbours {
             hops,
@@ -73,24 +80,23 @@ impl Neighbours {
     }
 
     /// What is known of an address. The first look-up of an unknown one queues a question that is due at once.
-    pub fn look_up(&mut self, address: Ipv4Addr, now_ns: u64) -> Lookup {
-        let key = u32::from(address);
-        match self.entries.get(&key) {
+    pub fn look_up(&mut self, address: IpAddr, now_ns: u64) -> Lookup {
+        match self.entries.get(&address) {
             Some(Entry::Known { hop }) => return Lookup::Hop(*hop),
             Some(Entry::Silent) => return Lookup::Unreachable,
             Some(Entry::Asking { .. }) => return Lookup::Unknown,
             None => {}
         }
         self.forget_oldest();
-        self.entries.insert(key, Entry::Asking { questions: 0, due_ns: now_ns, waiting: Vec::new() });
-        self.age.push_back(key);
-        self.asked.push_front((now_ns, key));
+        self.entries.insert(address, Entry::Asking { questions: 0, due_ns: now_ns, waiting: Vec::new() });
+        self.age.push_back(address);
+        self.asked.push_front((now_ns, address));
         Lookup::Unknown
     }
 
     /// Keeps a probe until the address is known or given up.
-    pub fn park(&mut self, address: Ipv4Addr, parked: Parked) {
-        if let Some(Entry::Asking { waiting, .. }) = self.entries.get_mut(&u32::from(address)) {
+    pub fn park(&mut self, address: IpAddr, parked: Parked) {
+        if let Some(Entry::Asking { waiting, .. }) = self.entries.get_mut(&address) {
             waiting.push(parked);
             self.parked += 1;
         }
@@ -119,7 +125,7 @@ impl Neighbours {
 
     /// The next address to ask for at `now`, if one is due. The caller sends the question; an address that was
     /// asked three times without an answer is given up, and the probes that waited for it are appended to `failed`.
-    pub fn question(&mut self, now_ns: u64, failed: &mut Vec<Parked>) -> Option<Ipv4Addr> {
+    pub fn question(&mut self, now_ns: u64, failed: &mut Vec<Parked>) -> Option<IpAddr> {
         while let Some(&(due, key)) = self.asked.front() {
             if now_ns < due {
                 return None;
@@ -135,7 +141,7 @@ impl Neighbours {
                 *questions += 1;
                 *due_ns = now_ns + ANSWER_NS;
                 self.asked.push_back((*due_ns, key));
-                return Some(Ipv4Addr::from(key));
+                return Some(key);
             }
             self.parked -= waiting.len();
             failed.append(waiting);
@@ -145,24 +151,22 @@ impl Neighbours {
     }
 
     /// A question that could not be sent is due again.
-    pub fn ask_again(&mut self, address: Ipv4Addr, now_ns: u64) {
-        let key = u32::from(address);
-        if let Some(Entry::Asking { questions, due_ns, .. }) = self.entries.get_mut(&key) {
+    pub fn ask_again(&mut self, address: IpAddr, now_ns: u64) {
+        if let Some(Entry::Asking { questions, due_ns, .. }) = self.entries.get_mut(&address) {
             *questions = questions.saturating_sub(1);
             *due_ns = now_ns;
-            self.asked.retain(|&(_, other)| other != key);
-            self.asked.push_front((now_ns, key));
+            self.asked.retain(|&(_, other)| other != address);
+            self.asked.push_front((now_ns, address));
         }
     }
 
     /// Takes an answer; the probes that waited for it are appended to `ready`. Answers nobody asked for are ignored.
-    pub fn answer(&mut self, address: Ipv4Addr, mac: Mac, ready: &mut Vec<Parked>) {
-        let key = u32::from(address);
+    pub fn answer(&mut self, address: IpAddr, mac: Mac, ready: &mut Vec<Parked>) {
         // More may be asked for at a time than have room: whoever has been known longest makes it.
-        if self.free.is_empty() && matches!(self.entries.get(&key), Some(Entry::Asking { .. })) {
+        if self.free.is_empty() && matches!(self.entries.get(&address), Some(Entry::Asking { .. })) {
             self.forget_known();
         }
-        match self.entries.get_mut(&key) {
+        match self.entries.get_mut(&address) {
             Some(Entry::Known { hop }) => self.hops.assign(*hop, mac),
             Some(entry @ (Entry::Asking { .. } | Entry::Silent)) => {
                 let Some(hop) = self.free.pop() else { return };
@@ -177,13 +181,12 @@ impl Neighbours {
     }
 
     /// Takes what the kernel knows already.
-    pub fn seed(&mut self, address: Ipv4Addr, mac: Mac) {
-        let key = u32::from(address);
-        if !self.entries.contains_key(&key) && self.entries.len() < self.capacity {
+    pub fn seed(&mut self, address: IpAddr, mac: Mac) {
+        if !self.entries.contains_key(&address) && self.entries.len() < self.capacity {
             let Some(hop) = self.free.pop() else { return };
             self.hops.assign(hop, mac);
-            self.entries.insert(key, Entry::Known { hop });
-            self.age.push_back(key);
+            self.entries.insert(address, Entry::Known { hop });
+            self.age.push_back(address);
         }
     }
 
@@ -235,7 +238,7 @@ const ANSWER_NS: u64 = 1_000_000_000;
 mod tests {
     use super::*;
 
-    const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
+    const HOST: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
     const MAC: Mac = Mac([2, 0, 0, 0, 0, 7]);
 
     fn parked(cursor: u64) -> Parked {
@@ -292,6 +295,28 @@ mod tests {
     }
 
     #[test]
+    fn the_parts_of_threads_share_no_slot_and_leave_none_out() {
+        let hops = NextHops::new(12);
+        let mut seen = Vec::new();
+        for index in 0..3 {
+            let mut part = Neighbours::part(hops.clone(), 1, (index, 3));
+            for host in 0..=255 {
+                let before = part.free.len();
+                part.seed(IpAddr::from([192, 0, 2, host]), MAC);
+                if before == part.free.len() {
+                    break;
+                }
+            }
+            seen.extend(part.entries.values().map(|entry| match entry {
+                Entry::Known { hop } => *hop,
+                other => panic!("{other:?}"),
+            }));
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, (1..12).collect::<Vec<u16>>());
+    }
+
+    #[test]
     fn answers_nobody_asked_for_are_ignored() {
         let (hops, mut neighbours) = table(4);
         let mut ready = Vec::new();
@@ -303,7 +328,7 @@ mod tests {
     fn an_address_that_was_forgotten_and_is_asked_for_again_has_its_three_seconds() {
         let (_, mut neighbours) = table(2);
         let (mut ready, mut failed) = (Vec::new(), Vec::new());
-        let other = Ipv4Addr::new(192, 0, 2, 8);
+        let other = IpAddr::from([192, 0, 2, 8]);
         for (now_ns, address) in [(0, HOST), (1, other)] {
             assert_eq!(neighbours.look_up(address, now_ns), Lookup::Unknown);
             assert_eq!(neighbours.question(now_ns, &mut failed), Some(address));
@@ -320,11 +345,11 @@ mod tests {
     fn the_table_forgets_the_oldest_and_never_those_with_waiting_probes() {
         let (_, mut neighbours) = table(4);
         let (mut ready, mut failed) = (Vec::new(), Vec::new());
-        let waiting = Ipv4Addr::new(192, 0, 2, 200);
+        let waiting = IpAddr::from([192, 0, 2, 200]);
         neighbours.look_up(waiting, 0);
         neighbours.park(waiting, parked(9));
         for host in 1..100 {
-            let address = Ipv4Addr::new(192, 0, 2, host);
+            let address = IpAddr::from([192, 0, 2, host]);
             assert_eq!(neighbours.look_up(address, 0), Lookup::Unknown);
             while neighbours.question(0, &mut failed).is_some() {}
             neighbours.answer(address, MAC, &mut ready);

@@ -15,44 +15,85 @@ pub enum Path {
     Own,
 }
 
-/// The paths of the whole IPv4 space from one interface.
+/// The paths of both address spaces from one interface.
 #[derive(Debug, Clone)]
 pub struct Paths {
-    /// First address of each segment; sorted, the first is 0.
-    first: Vec<u32>,
+    v4: Table<u32>,
+    v6: Table<u128>,
+}
+
+/// The paths of one address space: each begins where its first address says.
+#[derive(Debug, Clone)]
+struct Table<T> {
+    /// Sorted; the first is 0.
+    first: Vec<T>,
     path: Vec<Path>,
 }
 
 impl Paths {
     /// Every destination through one hop.
     pub fn single(path: Path) -> Paths {
-        Paths { first: vec![0], path: vec![path] }
+        Paths { v4: Table::new(vec![(0, path)]), v6: Table::new(vec![(0, path)]) }
     }
 
-    /// Segments given by their first address. Addresses before the first segment are this table's default: the
-    /// first segment's path.
+    /// IPv4 segments given by their first address. Addresses before the first segment are this table's default: the
+    /// first segment's path. Of IPv6 there is as good as nothing: one segment with that same path.
     ///
     /// # Panics
     /// When there is no segment.
-    pub fn new(mut segments: Vec<(u32, Path)>) -> Paths {
-        assert!(!segments.is_empty(), "a path table covers the whole space");
-        segments.sort_by_key(|&(first, _)| first);
-        segments.dedup_by(|next, kept| next.1 == kept.1);
-        segments[0].0 = 0;
-        let (first, path) = segments.into_iter().unzip();
-        Paths { first, path }
+    pub fn new(segments: Vec<(u32, Path)>) -> Paths {
+        let v4 = Table::new(segments);
+        Paths { v6: Table::new(vec![(0, v4.path[0])]), v4 }
     }
 
-    /// The path to an address.
+    /// Segments of both families; a family without segments has no targets, and takes the path of the other's first.
+    ///
+    /// # Panics
+    /// When neither has a segment.
+    pub fn of_both(v4: Vec<(u32, Path)>, v6: Vec<(u128, Path)>) -> Paths {
+        match (v4.is_empty(), v6.is_empty()) {
+            (false, true) => Paths::new(v4),
+            (true, false) => {
+                let v6 = Table::new(v6);
+                Paths { v4: Table::new(vec![(0, v6.path[0])]), v6 }
+            }
+            _ => Paths { v4: Table::new(v4), v6: Table::new(v6) },
+        }
+    }
+
+    /// The path to an IPv4 address.
     #[inline]
     pub fn to(&self, address: u32) -> Path {
-        let after = self.first.partition_point(|&first| first <= address);
-        self.path[after.saturating_sub(1)]
+        self.v4.to(address)
+    }
+
+    /// The path to an IPv6 address.
+    #[inline]
+    pub fn to_v6(&self, address: u128) -> Path {
+        self.v6.to(address)
     }
 
     /// The one path of all destinations, where there is only one: then nothing needs to be looked up.
     pub fn only(&self) -> Option<Path> {
-        (self.path.len() == 1).then(|| self.path[0])
+        let [v4] = self.v4.path[..] else { return None };
+        (self.v6.path == [v4]).then_some(v4)
+    }
+}
+
+impl<T: Copy + Ord + Default> Table<T> {
+    fn new(mut segments: Vec<(T, Path)>) -> Table<T> {
+        assert!(!segments.is_empty(), "a path table covers the whole space");
+        segments.sort_by_key(|&(first, _)| first);
+        segments.dedup_by(|next, kept| next.1 == kept.1);
+        segments[0].0 = T::default();
+        let (first, path) = segments.into_iter().unzip();
+        Table { first, path }
+    }
+
+    #[inline]
+    fn to(&self, address: T) -> Path {
+        let after = self.first.partition_point(|&first| first <= address);
+        self.path[after.saturating_sub(1)]
     }
 }
 
@@ -75,5 +116,12 @@ mod tests {
         );
         assert_eq!(paths.only(), None);
         assert_eq!(Paths::new(vec![(0, Path::OnLink), (9, Path::OnLink)]).only(), Some(Path::OnLink));
+        let both = Paths::of_both(vec![(0, Path::Hop(0))], vec![(0, Path::Hop(0)), (1 << 64, Path::OnLink)]);
+        assert_eq!(
+            (both.to(7), both.to_v6(1 << 64), both.to_v6(7)),
+            (Path::Hop(0), Path::OnLink, Path::Hop(0))
+        );
+        assert_eq!(both.only(), None);
+        assert_eq!(Paths::of_both(vec![], vec![(5, Path::OnLink)]).only(), Some(Path::OnLink));
     }
 }

@@ -2,20 +2,21 @@
 //!
 //! A plan cannot hold a bad scan: whoever builds one has refused it before. Its digest names the scan.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use crate::batch::{NextHops, Source};
+use crate::batch::{Assigned, NextHops, Source};
 use crate::cookie::SourcePorts;
 use crate::gate::Gate;
-use crate::link::{Backend, LinkInterface};
+use crate::link::{Backend, LinkInterface, Queues};
 use crate::order::{self, Order, Shard};
 use crate::pace::Rate;
 use crate::path::Paths;
-use crate::probe::{Dress, Probe};
+use crate::probe::{self, Dress, Probe};
 use crate::target::{AddressSet, Space};
 use crate::wire::ethernet::Mac;
 
@@ -31,8 +32,8 @@ pub struct Plan {
     pub passes: u8,
     /// The step of the order to begin with: not 0 when a scan that was stopped goes on. Not in the digest.
     pub first_step: u64,
-    /// The probes, each serving one protocol.
-    pub probes: Vec<&'static dyn Probe>,
+    /// The probes: no two serve the same protocol number.
+    pub probes: Vec<Arc<dyn Probe>>,
     /// How they look.
     pub dress: Dress,
     /// What may never be probed: what the user excluded, what is never probed, and the special-purpose prefixes
@@ -82,8 +83,24 @@ impl Plan {
             hasher.update(probe.name());
             hasher.update([0]);
         }
+        for assigned in self.example_templates() {
+            hasher.update([assigned.protocol.0]);
+            for port in assigned.ports.iter().flatten() {
+                hasher.update(port.to_be_bytes());
+            }
+            hasher.update((assigned.template.frame_length() as u64).to_be_bytes());
+            hasher.update(assigned.template.bytes());
+        }
         self.space.feed(&mut |bytes| hasher.update(bytes));
         hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The frames of this scan as from documentation addresses: the same on every machine.
+    pub fn example_templates(&self) -> Vec<Assigned> {
+        let source = |address| Source { address, mac: Mac::default(), vlan: None };
+        let sources =
+            [source(IpAddr::from([192, 0, 2, 1])), source(IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1]))];
+        probe::templates(&self.probes, &sources, &self.dress)
     }
 
     /// The last gate: built from what is excluded, not from what is scanned. Special-purpose addresses that one spec
@@ -105,6 +122,8 @@ pub struct Setup {
     pub interface: Option<LinkInterface>,
     /// Where probes come from, one for each family.
     pub sources: Vec<Source>,
+    /// Those of their addresses that no interface of this host has: swath answers who has them.
+    pub answers_for: Vec<IpAddr>,
     /// Which ports they come from.
     pub ports: SourcePorts,
     /// How destinations are reached.
@@ -114,7 +133,11 @@ pub struct Setup {
     /// The gateways and the slots of their link-layer addresses.
     pub gateways: Vec<Gateway>,
     /// On-link neighbours that the kernel knows.
-    pub neighbours: Vec<(std::net::Ipv4Addr, Mac)>,
+    pub neighbours: Vec<(IpAddr, Mac)>,
+    /// How many threads send and receive: one for each queue.
+    pub queues: Queues,
+    /// Whether each of them keeps to a processor of its own.
+    pub pin: bool,
     /// The rate law.
     pub rate: Rate,
     /// How long a pass follows the end of the one before.
@@ -131,7 +154,7 @@ pub struct Gateway {
     /// Its slot in the next-hop table.
     pub hop: u16,
     /// Its address.
-    pub address: std::net::Ipv4Addr,
+    pub address: IpAddr,
     /// Its link-layer address, when the kernel or the user knows it.
     pub mac: Option<Mac>,
 }

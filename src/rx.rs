@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::dedup::Dedup;
-use crate::event::{Invalid, Record, State};
+use crate::event::{Invalid, Proof, Record, State};
 use crate::link::{LinkError, RxQueue};
 use crate::probe::{Judge, Judgement, Probe};
 use crate::queue::Queue;
 use crate::stats::{RxCounters, Stats};
 use crate::target::Space;
 use crate::wire::arp::Announcement;
-use crate::wire::{Frame, Malformed, Segment, Transport};
+use crate::wire::{Frame, Malformed, Segment, Transport, nd};
 
 /// One receive thread's state.
 pub struct Rx {
@@ -24,6 +24,7 @@ pub struct Rx {
     /// Records the queue to the writer had no room for: at most those of one poll.
     backlog: Vec<Record>,
     drops_read_ns: u64,
+    epoch_offset_ns: u64,
     desk: Desk,
 }
 
@@ -34,7 +35,7 @@ pub struct RxParts {
     /// Reads a frame of this interface.
     pub read: fn(&[u8]) -> Result<Frame<'_>, Malformed>,
     /// The probes of the scan.
-    pub probes: Vec<&'static dyn Probe>,
+    pub probes: Vec<Arc<dyn Probe>>,
     /// Believes or rejects replies.
     pub judge: Judge,
     /// The targets of the plan.
@@ -47,12 +48,14 @@ pub struct RxParts {
     pub answers: Vec<Queue<Announcement>>,
     /// The scan's counters and which receive thread this is.
     pub stats: (Arc<Stats>, usize),
+    /// What to add to `now` for the time since the Unix epoch, in nanoseconds.
+    pub epoch_offset_ns: u64,
 }
 
 /// Everything that judges, apart from the queue whose frames it looks at.
 struct Desk {
     read: fn(&[u8]) -> Result<Frame<'_>, Malformed>,
-    probes: Vec<&'static dyn Probe>,
+    probes: Vec<Arc<dyn Probe>>,
     judge: Judge,
     space: Arc<Space>,
     dedup: Dedup,
@@ -64,9 +67,17 @@ struct Desk {
 impl Rx {
     /// A receiver at the start of its work.
     pub fn new(parts: RxParts) -> Rx {
-        let RxParts { queue, read, probes, judge, space, dedup, records, answers, stats } = parts;
+        let RxParts { queue, read, probes, judge, space, dedup, records, answers, stats, epoch_offset_ns } =
+            parts;
         let desk = Desk { read, probes, judge, space, dedup, records, answers, stats };
-        Rx { queue, judgements: Vec::with_capacity(CHUNK), backlog: Vec::new(), drops_read_ns: 0, desk }
+        Rx {
+            queue,
+            judgements: Vec::with_capacity(CHUNK),
+            backlog: Vec::new(),
+            drops_read_ns: 0,
+            epoch_offset_ns,
+            desk,
+        }
     }
 
     /// Takes what was received within `timeout`. Returns whether the loop may go on at once; when not, the writer is
@@ -84,8 +95,10 @@ impl Rx {
         }
         let received = self.queue.poll(timeout)?;
         let mut segments = [(0, NO_SEGMENT); CHUNK];
-        let mut waiting = 0;
+        let (mut waiting, mut judged_ns) = (0, now_ns.saturating_sub(RETIRE_NS));
         for (time_ns, frame) in received.iter() {
+            // What came before the last frame of the poll is judged by then; the kernel may hold more.
+            judged_ns = time_ns.saturating_sub(self.epoch_offset_ns).min(now_ns);
             if let Some(segment) = self.desk.open(frame) {
                 segments[waiting] = (time_ns, segment);
                 waiting += 1;
@@ -96,7 +109,12 @@ impl Rx {
             }
         }
         self.desk.judge_all(&segments[..waiting], &mut self.judgements, &mut self.backlog);
-        Ok(self.flush_backlog())
+        let flushed = self.flush_backlog();
+        if flushed {
+            let counter = &self.desk.counters().judged_ns;
+            counter.assign(judged_ns.max(counter.value()));
+        }
+        Ok(flushed)
     }
 
     /// Whether every record found so far is in the writer's queue.
@@ -138,13 +156,14 @@ impl Desk {
         let counters = self.counters();
         counters.frames.add(1);
         match (self.read)(frame) {
-            Ok(Frame::Segment(segment)) => return Some(segment),
-            Ok(Frame::Neighbour(announcement)) => {
-                for queue in &self.answers {
-                    // A full queue loses an answer, not a target: the question is asked again.
-                    let _ = queue.push(announcement);
+            Ok(Frame::Segment(segment)) => {
+                if let Some(announcement) = announcement(&segment) {
+                    for queue in &self.answers {
+                        // A full queue loses an answer, not a target: the question is asked again.
+                        let _ = queue.push(announcement);
+                    }
                 }
-                counters.not_ours.add(1);
+                return Some(segment);
             }
             Ok(Frame::Other) => counters.not_ours.add(1),
             Err(Malformed) => counters.invalid[Invalid::Malformed as usize].add(1),
@@ -152,7 +171,8 @@ impl Desk {
         None
     }
 
-    /// Judges segments by the probes of the scan; the first probe that knows one settles it.
+    /// Judges segments by the probes of the scan. One that recognises a reply settles it; what only looks like one to
+    /// some probe may be a reply to the next.
     fn judge_all(
         &mut self,
         segments: &[(u64, Segment<'_>)],
@@ -160,38 +180,73 @@ impl Desk {
         accepted: &mut Vec<Record>,
     ) {
         let mut unsettled = (1u128 << segments.len()) - 1;
+        let mut refused = [None; CHUNK];
         for probe in &self.probes {
             probe.classify_all(segments, &self.judge, judgements);
             for (index, judgement) in judgements.iter().enumerate() {
                 let bit = 1 << index;
-                if unsettled & bit == 0 || *judgement == Judgement::NotOurs {
-                    continue;
-                }
-                unsettled &= !bit;
-                let (stats, thread) = &self.stats;
-                let counters = &stats.rx[*thread];
                 match judgement {
+                    _ if unsettled & bit == 0 => {}
                     Judgement::NotOurs => {}
-                    Judgement::Invalid(invalid) => counters.invalid[*invalid as usize].add(1),
-                    Judgement::Reply(record) => match self.space.rank(&record.target()) {
-                        None => counters.invalid[Invalid::OutOfPlan as usize].add(1),
-                        Some(number) => {
-                            let seen = self.dedup.insert(number, record.state, record.pass);
-                            count_passes(counters, record.pass, seen.passes_before);
-                            if seen.new {
-                                counters.accepted.add(1);
-                                counters.open.add(u64::from(record.state == State::Open));
-                                accepted.push(*record);
-                            } else {
-                                counters.duplicate.add(1);
-                            }
-                        }
-                    },
+                    Judgement::Invalid(invalid) => refused[index] = refused[index].or(Some(*invalid)),
+                    Judgement::Reply(record) => {
+                        unsettled &= !bit;
+                        settle(
+                            record,
+                            (&self.space, &mut self.dedup),
+                            &self.stats.0.rx[self.stats.1],
+                            accepted,
+                        );
+                    }
                 }
             }
         }
-        self.counters().not_ours.add(u64::from(unsettled.count_ones()));
-        self.counters().evicted.assign(self.dedup.evicted());
+        let counters = self.counters();
+        for index in (0..segments.len()).filter(|index| unsettled & 1 << index != 0) {
+            match refused[index] {
+                None => counters.not_ours.add(1),
+                Some(invalid) => counters.invalid[invalid as usize].add(1),
+            }
+        }
+        counters.evicted.assign(self.dedup.evicted());
+    }
+}
+
+/// Counts a reply and, when it is new, keeps it under the protocol number that everybody knows.
+fn settle(
+    record: &Record,
+    (space, dedup): (&Space, &mut Dedup),
+    counters: &RxCounters,
+    accepted: &mut Vec<Record>,
+) {
+    let Some(number) = space.rank(&record.target()) else {
+        // What proves little may be anybody's packet; what proves much and is not in the plan is an alarm.
+        if record.proof == Proof::Weak {
+            counters.not_ours.add(1);
+        } else {
+            counters.invalid[Invalid::OutOfPlan as usize].add(1);
+        }
+        return;
+    };
+    let seen = dedup.insert(number, record.state, record.pass);
+    count_passes(counters, record.pass, seen.passes_before);
+    if seen.new {
+        counters.accepted.add(1);
+        counters.open.add(u64::from(record.state == State::Open));
+        let mut record = *record;
+        record.protocol = record.protocol.wire();
+        accepted.push(record);
+    } else {
+        counters.duplicate.add(1);
+    }
+}
+
+/// What a neighbour says of itself.
+pub(crate) fn announcement(segment: &Segment<'_>) -> Option<Announcement> {
+    match &segment.transport {
+        Transport::Arp(packet) => packet.announcement(),
+        Transport::Icmpv6(message) => nd::advertised(message, segment.ttl),
+        _ => None,
     }
 }
 
@@ -211,11 +266,14 @@ fn count_passes(counters: &RxCounters, pass: u8, before: u8) {
 const CHUNK: usize = 64;
 /// How often the kernel's drop counter is read: every 20 ms, so that the transmitter slows soon after a drop.
 const DROPS_EVERY_NS: u64 = 20_000_000;
+/// How long the kernel may hold a frame before a poll finds it, and more: a block of the ring is handed over after
+/// 4 to 7 ms.
+const RETIRE_NS: u64 = 20_000_000;
 /// What fills the unused places of a chunk.
 const NO_SEGMENT: Segment<'static> = Segment {
     source: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
     destination: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
     ttl: 0,
     identification: 0,
-    transport: Transport::Other(0),
+    transport: Transport::Other { protocol: 0, payload: &[] },
 };

@@ -23,6 +23,7 @@ use swath::queue::Queue;
 use swath::sink::{
     Existing, Place, SINKS, Sink, SinkError, SinkErrorKind, SinkKind, parse_place, sink_named,
 };
+use swath::spool::{Item, SpoolReader};
 use swath::stats::Stats;
 use swath::writer::{Outlet, Show, Writer, WriterEvent};
 
@@ -53,6 +54,9 @@ fn write_all(kind: &SinkKind, path: &Path, records: &[Record]) {
 /// What a sink left, as text: the file itself, or the rows of a database in words.
 fn rendered(path: &Path) -> String {
     let Ok(bytes) = fs::read(path) else { return String::new() };
+    if let Some(columns) = columns(path) {
+        return as_lines(&columns);
+    }
     if bytes.starts_with(b"masscan/") {
         let line = |line: &[u8]| line.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n";
         return bytes.chunks(32).map(line).collect();
@@ -62,6 +66,46 @@ fn rendered(path: &Path) -> String {
     }
     let rows = query(&read_only(path), "SELECT * FROM observation_text");
     rows.iter().map(|row| row.join("|") + "\n").collect()
+}
+
+/// The records of a file of columns; `None` when it is none.
+fn columns(path: &Path) -> Option<Vec<Record>> {
+    let head = fs::read(path).ok()?;
+    let format = match &head[..head.len().min(6)] {
+        [b'P', b'A', b'R', b'1', ..] => &swath::columnar::parquet::FORMAT,
+        b"ARROW1" => &swath::columnar::arrow::FORMAT,
+        _ => return None,
+    };
+    let mut reader = (format.open)(path).expect("opens");
+    let mut records = Vec::new();
+    while reader.read(&mut records).expect("reads") {}
+    assert!(!reader.manifests().is_empty() && reader.is_sorted());
+    Some(records)
+}
+
+/// Records as JSON lines.
+fn as_lines(records: &[Record]) -> String {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("lines");
+    write_all(kind("ndjson"), &path, records);
+    fs::read_to_string(path).expect("reads")
+}
+
+/// Records in the spools beside a file: those of scans that did not end.
+fn spooled(path: &Path) -> u64 {
+    let name = path.file_name().expect("a name").to_str().expect("text");
+    let entries = fs::read_dir(path.parent().expect("a directory")).expect("lists");
+    let spools = entries.map(|entry| entry.expect("an entry").path()).filter(|entry| {
+        let entry = entry.file_name().expect("a name").to_str().expect("text");
+        entry.starts_with(&format!("{name}.")) && entry.ends_with(".spool")
+    });
+    let count = |spool: PathBuf| {
+        let mut reader = SpoolReader::open(&spool).expect("opens");
+        let mut records = Vec::new();
+        while !matches!(reader.next(&mut records).expect("reads"), Item::End) {}
+        reader.position()
+    };
+    spools.map(count).sum()
 }
 
 fn read_only(path: &Path) -> Connection {
@@ -88,6 +132,9 @@ fn count_valid(kind: &SinkKind, path: &Path, torn: bool) -> u64 {
         let connection = read_only(path);
         assert_eq!(query(&connection, "PRAGMA integrity_check"), [["ok"]]);
         return query(&connection, "SELECT count(*) FROM observation")[0][0].parse().expect("a number");
+    }
+    if is_columns(kind) {
+        return columns(path).map_or(0, |records| records.len() as u64) + spooled(path);
     }
     let bytes = fs::read(path).expect("reads");
     if kind.name == "masscan-binary" {
@@ -197,6 +244,11 @@ fn finished(kind: &SinkKind, records: &[Record]) -> u64 {
     if kind.name.starts_with("nmap-") { addresses.len() as u64 } else { records.len() as u64 }
 }
 
+/// Whether it writes a file of columns.
+fn is_columns(kind: &SinkKind) -> bool {
+    ["parquet", "arrow"].contains(&kind.name)
+}
+
 /// Every kind that leaves a file.
 fn filed() -> impl Iterator<Item = &'static SinkKind> {
     SINKS.iter().filter(|kind| kind.name != "none")
@@ -248,10 +300,15 @@ fn every_file_is_private() {
         let mut sink = open(kind, &file(&path)).expect("opens");
         sink.write(&samples()).expect("writes");
         sink.commit().expect("commits");
-        for entry in fs::read_dir(directory.path()).expect("lists") {
-            let entry = entry.expect("an entry");
-            let mode = entry.metadata().expect("exists").permissions().mode() & 0o7777;
-            assert_eq!(mode, 0o600, "{:?}", entry.file_name());
+        let mut folders = vec![directory.path().to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).expect("lists") {
+                let entry = entry.expect("an entry");
+                let metadata = entry.metadata().expect("exists");
+                let mode = metadata.permissions().mode() & 0o7777;
+                assert_eq!(mode, if metadata.is_dir() { 0o700 } else { 0o600 }, "{:?}", entry.file_name());
+                folders.extend(metadata.is_dir().then(|| entry.path()));
+            }
         }
     }
 }
@@ -311,7 +368,11 @@ fn a_reader_that_leaves_is_an_error_of_every_sink() {
         let opened = open(kind, &file(&path));
         drop(reader);
         let error = opened.and_then(|sink| write_somehow(kind, sink)).expect_err(kind.name);
-        let expected = if kind.name == "sqlite" { SinkErrorKind::Refused } else { SinkErrorKind::ReaderGone };
+        let expected = if ["sqlite", "parquet"].contains(&kind.name) {
+            SinkErrorKind::Refused
+        } else {
+            SinkErrorKind::ReaderGone
+        };
         assert_eq!(error.kind, expected, "{error}");
     }
 }
@@ -320,8 +381,10 @@ fn a_reader_that_leaves_is_an_error_of_every_sink() {
 fn every_sink_fails_to_open_where_nothing_can_be_written() {
     for kind in filed() {
         let directory = tempfile::tempdir().expect("a directory");
-        for path in [directory.path().join("missing/results"), directory.path().to_owned()] {
-            let error = open(kind, &file(&path)).map(|_| kind.name).expect_err(kind.name).to_string();
+        // Files of columns go to a directory as parts.
+        let places = [directory.path().join("missing/results"), directory.path().to_owned()];
+        for path in &places[..if is_columns(kind) { 1 } else { 2 }] {
+            let error = open(kind, &file(path)).map(|_| kind.name).expect_err(kind.name).to_string();
             assert!(error.contains(directory.path().to_str().expect("text")), "{error}");
         }
     }
@@ -682,6 +745,7 @@ fn fill_the_disk(directory: &Path) {
         name: kind.name.to_owned(),
         sink: (kind.open)(&file(&directory.join(kind.name))).expect("opens"),
         show: Show::ALL,
+        select: None,
         stdout: false,
     };
     let mut writer = Writer::new(queue.clone(), Arc::clone(&stats), SINKS.iter().map(outlet).collect());
@@ -761,7 +825,7 @@ fn write_to_stdout() {
     let queue = Queue::new(10_000);
     let stats = Arc::new(Stats::new(0, 0, 1));
     let sink = (kind.open)(&place).expect("opens");
-    let outlet = Outlet { name: "-".to_owned(), sink, show: Show::OPEN, stdout: true };
+    let outlet = Outlet { name: "-".to_owned(), sink, show: Show::OPEN, select: None, stdout: true };
     let mut writer = Writer::new(queue.clone(), stats, vec![outlet]);
     writer.begin(&manifest_of(UUID, Status::Running)).expect("begins");
     for second in 0..1000 {

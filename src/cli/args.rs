@@ -8,6 +8,10 @@ use std::time::Duration;
 
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
 
+use super::links::LinkArgs;
+use super::outputs::Outputs;
+use super::probes::{self, ProbeArgs};
+use super::reliability::Reliability;
 use crate::dedup::MAX_PASSES;
 use crate::event::State;
 use crate::link::BACKENDS;
@@ -18,12 +22,12 @@ use crate::sink::SINKS;
 use crate::wire::ethernet::Mac;
 
 /// Everything a scan or a plan can be told.
-#[derive(Debug, Parser)]
+#[derive(Debug, Clone, Parser)]
 #[command(
     name = "swath",
     version,
     about = "Sweep address ranges for open ports: stateless, exact, straight into a database",
-    override_usage = "swath TARGETS... -p PORTS [options]\n       swath plan TARGETS... -p PORTS [options]   say what a scan would do; sends nothing, needs no privilege\n       swath bench --help                         measure what this machine can do",
+    override_usage = "swath TARGETS... -p PORTS [options]\n       swath plan TARGETS... -p PORTS [options]   say what a scan would do; sends nothing, needs no privilege\n       swath resume FILE                          go on with a scan that was stopped or killed\n       swath convert IN... -o OUT...              read results in any format, write any other\n       swath bench --help                         measure what this machine can do",
     after_help = EXAMPLES,
     max_term_width = 110
 )]
@@ -32,7 +36,7 @@ pub struct Args {
     #[arg(value_name = "TARGETS", help_heading = TARGETS)]
     pub targets: Vec<String>,
 
-    /// Ports: 80  22,80,443  8000-8100  - (1 to 65535)  T:22,U:53
+    /// Ports: 80  22,80,443  8000-8100  - (1 to 65535)  T:22,U:53,S:36412,P:47
     #[arg(short = 'p', long = "ports", value_name = "PORTS", allow_hyphen_values = true, help_heading = TARGETS)]
     pub ports: Vec<String>,
 
@@ -100,11 +104,15 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value = "64", value_parser = clap::value_parser!(u8).range(1..), help_heading = SENDING)]
     pub ttl: u8,
 
+    /// What is asked, and in which frames.
+    #[command(flatten)]
+    pub probes: ProbeArgs,
+
     /// Interface to send from [default: where the route to the targets leads]
     #[arg(short = 'e', long, value_name = "NAME", help_heading = SENDING)]
     pub interface: Option<String>,
 
-    /// Address to send from, one of the interface's own
+    /// Address to send from: one of the interface's own, or an unused one of its link, for which swath then answers
     #[arg(short = 'S', long, value_name = "ADDRESS", help_heading = SENDING)]
     pub source_ip: Option<IpAddr>,
 
@@ -120,15 +128,19 @@ pub struct Args {
     #[arg(long, value_name = "NAME", default_value = "auto", help_heading = SENDING)]
     pub link: String,
 
+    /// How many threads send and receive.
+    #[command(flatten)]
+    pub links: LinkArgs,
+
     /// Where results go; repeat for several. Kinds: see the list below [default: lines on standard output]
     #[arg(short = 'o', long = "output", value_name = "PATH", help_heading = RESULTS)]
     pub output: Vec<String>,
 
-    /// States to report: open,closed,filtered or all
-    #[arg(long, value_name = "STATES", default_value = "open", conflicts_with = "open", help_heading = RESULTS)]
-    pub show: Show,
+    /// States to report, from open, closed, filtered, unfiltered, up, open|filtered; or all [default: open,unfiltered,up]
+    #[arg(long, value_name = "STATES", conflicts_with = "open", help_heading = RESULTS)]
+    pub show: Option<Show>,
 
-    /// Report open ports only (the default)
+    /// Report open ports only
     #[arg(long, help_heading = RESULTS)]
     pub open: bool,
 
@@ -140,13 +152,21 @@ pub struct Args {
     #[arg(long, help_heading = RESULTS)]
     pub force: bool,
 
+    /// In whose format, and in how many parts.
+    #[command(flatten)]
+    pub outputs: Outputs,
+
+    /// Print what would be scanned as a configuration file for -c, and end
+    #[arg(long, help_heading = RESULTS)]
+    pub echo: bool,
+
+    /// How it survives.
+    #[command(flatten)]
+    pub reliability: Reliability,
+
     /// No status on standard error, only errors
     #[arg(short = 'q', long, action = ArgAction::SetTrue, help_heading = RESULTS)]
     pub quiet: bool,
-
-    /// Accepted for the habits of other tools; a SYN scan is what happens anyway
-    #[arg(long = "syn-scan", hide = true)]
-    pub syn_scan: bool,
 
     /// Accepted for the habits of other tools; no host is pinged first
     #[arg(long = "no-ping", hide = true)]
@@ -161,6 +181,16 @@ impl Args {
     /// How often each target is probed.
     pub fn passes(&self) -> u8 {
         self.retries.map_or(self.passes, |retries| retries + 1)
+    }
+
+    /// The states that are reported: by default those that somebody looks for.
+    pub fn shown(&self) -> Vec<State> {
+        match &self.show {
+            Some(Show(states)) => states.clone(),
+            None if self.open => vec![State::Open],
+            None if self.probes.hosts_only => vec![State::Up],
+            None => vec![State::Open, State::Unfiltered, State::Up],
+        }
     }
 }
 
@@ -199,11 +229,13 @@ pub(super) fn command() -> clap::Command {
             rows.iter().map(|(name, about)| format!("  {name:column$}  {about}")).collect();
         format!("{title}:\n{}\n", lines.join("\n"))
     };
+    let scans = probes::scans().map(|(name, about)| (name, about.to_owned())).collect();
     let mut links = vec![("auto", "the best that changes nothing on the interface".to_owned())];
     links.extend(BACKENDS.iter().map(|backend| (backend.name, backend.about.to_owned())));
     let sinks = SINKS.iter().map(|sink| (sink.name, sink_line(sink.about, sink.suffixes))).collect();
     let lists = format!(
-        "{}\n{}\n{EXAMPLES}",
+        "{}\n{}\n{}\n{EXAMPLES}",
+        rows("Kinds of probe (--scan NAME)", scans),
         rows("Links (--link NAME)", links),
         rows("Results (-o PATH, or -o NAME:PATH; NAME:- is standard output)", sinks)
     );
@@ -214,9 +246,17 @@ fn sink_line(about: &str, suffixes: &[&str]) -> String {
     if suffixes.is_empty() { about.to_owned() } else { format!("{about} [.{}]", suffixes.join(" .")) }
 }
 
+/// Reads canonical words; of an option that stands twice the later one counts.
+pub(super) fn read_again(words: Vec<OsString>) -> Result<Args, clap::Error> {
+    read_by(command().args_override_self(true), words, false)
+}
+
 /// Reads canonical words.
 pub(super) fn read(words: Vec<OsString>, plan: bool) -> Result<Args, clap::Error> {
-    let mut command = command();
+    read_by(command(), words, plan)
+}
+
+fn read_by(mut command: clap::Command, words: Vec<OsString>, plan: bool) -> Result<Args, clap::Error> {
     let matches = command.try_get_matches_from_mut(words)?;
     let args = Args::from_arg_matches(&matches)?;
     if args.targets.is_empty() && args.include_file.is_empty() {
@@ -260,13 +300,15 @@ fn layout(text: &str) -> Result<Layout, String> {
 }
 
 const TARGETS: &str = "What to scan";
-const SENDING: &str = "How to send";
+pub(super) const SENDING: &str = "How to send";
 const RESULTS: &str = "Results";
 const EXAMPLES: &str = "\
 Examples:
   swath plan 198.18.0.0/15 -p 22,80,443 --rate 100k      how many, how long, how much; sends nothing
   swath 198.18.0.0/15 -p 22,80,443 --rate 100k -o lab.db  into SQLite
   swath 192.0.2.0/24 --top-ports 100 -o hosts.txt         ip:port lines for the next tool
+  swath -sn 192.0.2.0/24 -o up.txt                        which hosts are there
+  swath 192.0.2.0/24 -p T:80,U:53,S:36412 -PE             several kinds in one order, under one rate
   swath 127.0.0.1 -p 1-65535 --rate 10k                   what listens on this host
   swath -iL targets.txt --exclude-file never.txt -p 443 --show open,closed -o ndjson:- | jq .
 

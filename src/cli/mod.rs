@@ -1,16 +1,32 @@
-//! The command line: argv to [`Args`] (no I/O), then [`build`] with files and host facts to Plan and Setup.
+//! The command line: argv and the configuration files it names to [`Args`], then [`build`] with files and host facts to Plan and Setup.
 //!
 //! Invariant: nothing here sends, opens a socket or exits; help never fails.
 
 mod args;
 mod bench;
 pub mod build;
+mod choose;
+mod config;
+mod convert;
+mod habits;
+mod links;
+mod outputs;
+mod probes;
+mod reach;
+mod reliability;
+pub mod resume;
 mod spelling;
 
 use std::ffi::OsString;
 
 pub use args::{Args, Show};
 pub use bench::{BenchArgs, Length, Subject};
+pub use convert::{ConvertArgs, SortBy};
+pub use links::LinkArgs;
+pub use outputs::{Compat, Named, Outputs};
+pub use probes::ProbeArgs;
+pub use reliability::Reliability;
+pub use resume::ResumeArgs;
 
 /// What the user asked for.
 #[derive(Debug)]
@@ -19,6 +35,12 @@ pub enum Request {
     Scan(Box<Args>),
     /// Say what a scan would do.
     Plan(Box<Args>),
+    /// Print the plan as a configuration file.
+    Echo(Box<Args>),
+    /// Read results and write them in another format.
+    Convert(Box<ConvertArgs>),
+    /// Go on with a scan.
+    Resume(ResumeArgs),
     /// Measure.
     Bench(BenchArgs),
     /// Print this text to standard output and succeed (`--help`, `--version`).
@@ -39,6 +61,16 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Request, String
         words.remove(0);
         return bench::read(words).map_or_else(shown, |args| Ok(Request::Bench(args)));
     }
+    if words.get(1).is_some_and(|word| word == "resume") {
+        let help = || Request::Print(resume::HELP.to_owned());
+        return Ok(resume::read(&words[2..])?.map_or_else(help, Request::Resume));
+    }
+    let readscan = convert::readscan(&words);
+    if readscan.is_some() || words.get(1).is_some_and(|word| word == "convert") {
+        words.remove(0);
+        let read = convert::read(readscan.unwrap_or(words))?;
+        return read.map_or_else(shown, |args| Ok(Request::Convert(Box::new(args))));
+    }
     let plan = words.get(1).is_some_and(|word| word == "plan");
     if plan {
         words.remove(1);
@@ -46,8 +78,10 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Request, String
     if let Some(word) = words.get_mut(1).filter(|word| *word == "help") {
         *word = OsString::from("--help");
     }
+    let words = config::expand(words, &args::command())?;
     let words = spelling::canonical(words, &args::command())?;
     match args::read(words, plan) {
+        Ok(args) if args.echo => Ok(Request::Echo(Box::new(args))),
         Ok(args) if plan => Ok(Request::Plan(Box::new(args))),
         Ok(args) => Ok(Request::Scan(Box::new(args))),
         Err(error) => shown(error),

@@ -3,10 +3,11 @@
 use std::io::Write;
 
 use super::{Exit, complain};
+use crate::batch::Family;
 use crate::cli::{Args, build};
 use crate::order;
 use crate::plan::{Plan, wire_bits};
-use crate::sink::{Existing, parse_place};
+use crate::sink::Existing;
 use crate::text::{duration, grouped, scaled};
 
 /// Runs the command.
@@ -28,9 +29,7 @@ pub fn run(args: &Args) -> Exit {
 fn checked(args: &Args) -> Result<Plan, String> {
     let plan = build::plan(args).map_err(|error| error.to_string())?;
     build::check(args).map_err(|error| error.to_string())?;
-    for output in &args.output {
-        parse_place(output, Existing::Refuse).map_err(|error| error.to_string())?;
-    }
+    args.outputs.places(&args.output, Existing::Refuse).map_err(|error| error.to_string())?;
     Ok(plan)
 }
 
@@ -82,7 +81,15 @@ fn describe(plan: &Plan, args: &Args) -> String {
 
 /// Length of the longest frame of the plan.
 fn frame_length(plan: &Plan) -> usize {
-    let source = crate::batch::Source { address: [192, 0, 2, 1].into(), mac: Default::default() };
-    let lengths = plan.probes.iter().map(|probe| probe.template(&source, &plan.dress).frame_length());
-    lengths.max().unwrap_or(0)
+    let addresses = plan.space.addresses();
+    let exists = |family| match family {
+        Family::V4 => !addresses.v4.is_empty(),
+        Family::V6 => !addresses.v6.is_empty(),
+    };
+    let templates = plan.example_templates().into_iter().map(|assigned| assigned.template);
+    templates
+        .filter(|template| exists(template.family()))
+        .map(|template| template.frame_length())
+        .max()
+        .unwrap_or(0)
 }

@@ -78,6 +78,9 @@ impl Assembly<'_> {
             self.equal(protocol, ports);
         }
         self.equal(ICMP, icmp);
+        if self.filter.any_protocol {
+            self.assembler.accept(KEEP);
+        }
         self.assembler.bind(drop);
         self.assembler.accept(DROP);
 
@@ -103,7 +106,7 @@ impl Assembly<'_> {
         for extension in EXTENSIONS {
             self.equal(extension, keep);
         }
-        self.assembler.accept(DROP);
+        self.assembler.accept(if self.filter.any_protocol { KEEP } else { DROP });
 
         self.assembler.bind(keep);
         self.assembler.accept(KEEP);
@@ -229,7 +232,7 @@ mod tests {
     fn ours() -> Filter {
         let addresses =
             ["203.0.113.9", OURS_V4, "2001:db8::9", OURS_V6].map(|text| text.parse().expect("address"));
-        Filter { addresses: addresses.to_vec(), port_first: 40_000, port_last: 40_255 }
+        Filter { addresses: addresses.to_vec(), port_first: 40_000, port_last: 40_255, any_protocol: false }
     }
 
     /// What a receiver could make use of, written without regard to the filter.
@@ -327,7 +330,12 @@ mod tests {
         for (count_v4, count_v6) in [(MAX_V4, MAX_V6), (MAX_V4 + 1, MAX_V6 + 1), (0, 0)] {
             let v4 = (0u8..).take(count_v4).map(|number| IpAddr::from([10, 0, 0, number]));
             let v6 = (0u16..).take(count_v6).map(|number| IpAddr::from([0, 0, 0, 0, 0, 0, 1, number]));
-            let filter = Filter { addresses: v4.chain(v6).collect(), port_first: 0, port_last: u16::MAX };
+            let filter = Filter {
+                addresses: v4.chain(v6).collect(),
+                port_first: 0,
+                port_last: u16::MAX,
+                any_protocol: false,
+            };
             for framing in [Framing::Ethernet, Framing::Bare] {
                 let program = program(&filter, framing);
                 let packet = tcp_v4(80, 1);

@@ -190,7 +190,9 @@ fn finish(
     slot: &mut [u8],
 ) -> Result<usize, LinkError> {
     let length = template.stamp(batch, lane, mac, slot);
-    match gate.blocked(&slot[..length]) {
+    let frame = &slot[..length];
+    let blocked = if template.asks_link() { gate.blocked_question(frame) } else { gate.blocked(frame) };
+    match blocked {
         Some(address) => Err(LinkError::Excluded { address }),
         None => Ok(length),
     }

@@ -1,14 +1,15 @@
 //! Asks the gateways for their link-layer addresses before the first probe.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{ScanError, signals::Signals};
 use crate::link::{Link, RxQueue};
 use crate::plan::{Gateway, Setup};
 use crate::sys::clock;
+use crate::wire::arp::Announcement;
 use crate::wire::ethernet::Mac;
-use crate::wire::{self, Frame, arp};
+use crate::wire::{self, Frame};
+use crate::{rx, tx};
 
 /// Fills the slots of the gateways: from what is known, else by asking each up to three times, a second apart.
 ///
@@ -28,14 +29,10 @@ pub(super) fn resolve(setup: &Setup, link: &mut Link, signals: &Signals) -> Resu
 fn ask(setup: &Setup, link: &mut Link, gateway: &Gateway, signals: &Signals) -> Result<Mac, ScanError> {
     let interface = setup.interface.as_ref().map_or_else(String::new, |interface| interface.name.clone());
     let silent = || ScanError::Gateway { address: gateway.address, interface: interface.clone() };
-    let sources = setup.sources.iter().find_map(|source| match source.address {
-        IpAddr::V4(address) => Some((source.mac, address)),
-        IpAddr::V6(_) => None,
-    });
-    let (mac, address) = sources.ok_or_else(silent)?;
     let (Some(tx), Some(rx)) = (link.tx.first_mut(), link.rx.first_mut()) else { return Err(silent()) };
+    let question = tx::question(&setup.sources, gateway.address).ok_or_else(silent)?;
     for _ in 0..3 {
-        tx.send(&arp::request(mac, address, gateway.address))?;
+        tx.send(&question)?;
         if let Some(mac) = answer(rx.as_mut(), gateway, signals)? {
             return Ok(mac);
         }
@@ -51,7 +48,8 @@ fn answer(rx: &mut dyn RxQueue, gateway: &Gateway, signals: &Signals) -> Result<
             return Err(ScanError::Interrupted);
         }
         for (_, frame) in rx.poll(Duration::from_millis(20))?.iter() {
-            if let Ok(Frame::Neighbour(arp::Announcement { address, mac })) = wire::read(frame)
+            if let Ok(Frame::Segment(segment)) = wire::read(frame)
+                && let Some(Announcement { address, mac }) = rx::announcement(&segment)
                 && address == gateway.address
             {
                 return Ok(Some(mac));

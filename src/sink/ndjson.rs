@@ -32,7 +32,7 @@ pub(crate) const KIND: SinkKind = SinkKind {
     ..SinkKind::BASE
 };
 
-struct Ndjson {
+pub(crate) struct Ndjson {
     seconds: SecondCache,
 }
 

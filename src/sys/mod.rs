@@ -8,6 +8,7 @@
     reason = "constants of the kernel have C's int type where its structures hold fewer bits; sizes of structures fit"
 )]
 
+pub mod affinity;
 pub mod bpf;
 pub mod clock;
 pub mod ebpf;
@@ -19,6 +20,7 @@ pub mod netlink;
 pub mod perf;
 pub mod ring;
 pub mod rtnetlink;
+pub mod shared_file;
 pub mod simd;
 pub mod socket;
 pub mod tun;

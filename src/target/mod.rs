@@ -31,7 +31,7 @@ pub use addresses::{AddressSet, RangeList};
 pub use error::{Reason, SpecError};
 pub use file::{FileError, read_targets};
 pub use list::{Endpoints, TargetList, parse_line, parse_list};
-pub use ports::{PortSet, parse_excluded_ports, parse_ports};
+pub use ports::{PortSet, parse_excluded_ports, parse_ports, parse_ports_of};
 pub use ranges::Ranges;
 pub use space::{Lanes, Space, SpaceError};
 pub use spec::{Name, Spec, parse_spec};
@@ -44,6 +44,11 @@ pub struct Cursor(pub u64);
 
 /// An IANA protocol number. Any value is representable. Numbers from 253 are reserved by IANA for experiments and
 /// stand here for what is no transport protocol: [`Protocol::ND`], [`Protocol::ARP`], [`Protocol::IP`].
+///
+/// A plan may send several kinds of probe to one port of one protocol. Each is a target of its own, so that order,
+/// cookie and account need no exception: the kinds beyond the first have private numbers from 240 to 252, which IANA
+/// has not assigned. [`Protocol::wire`] is the real one; nothing but it leaves the process or stands in a record that
+/// is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Protocol(pub u8);
 
@@ -76,6 +81,43 @@ impl Protocol {
         Protocol::ARP,
         Protocol::IP,
     ];
+
+    /// Private: TCP SYN of host discovery (`-PS`).
+    pub const PING_SYN: Protocol = Protocol(240);
+    /// Private: TCP ACK of host discovery (`-PA`).
+    pub const PING_ACK: Protocol = Protocol(241);
+    /// Private: UDP of host discovery (`-PU`).
+    pub const PING_UDP: Protocol = Protocol(242);
+    /// Private: SCTP INIT of host discovery (`-PY`).
+    pub const PING_SCTP: Protocol = Protocol(243);
+    /// Private: IP protocols of host discovery (`-PO`).
+    pub const PING_IP: Protocol = Protocol(244);
+    /// A UDP port may be sent several payloads: the first under [`Protocol::UDP`], the others under these private
+    /// numbers.
+    pub const UDP_PAYLOADS: [Protocol; 9] = [
+        Protocol::UDP,
+        Protocol(245),
+        Protocol(246),
+        Protocol(247),
+        Protocol(248),
+        Protocol(249),
+        Protocol(250),
+        Protocol(251),
+        Protocol(252),
+    ];
+
+    /// The protocol that frames and records name.
+    #[inline]
+    #[must_use]
+    pub const fn wire(self) -> Protocol {
+        match self {
+            Protocol::PING_SYN | Protocol::PING_ACK => Protocol::TCP,
+            Protocol::PING_SCTP => Protocol::SCTP,
+            Protocol::PING_IP => Protocol::IP,
+            Protocol(242 | 245..=252) => Protocol::UDP,
+            other => other,
+        }
+    }
 
     /// The protocol that [`Display`](fmt::Display) writes as this text; `None` for a text that is none.
     pub fn from_name(text: &str) -> Option<Protocol> {
@@ -117,6 +159,19 @@ pub struct Port {
     pub protocol: Protocol,
     /// The port number.
     pub number: u16,
+}
+
+impl Port {
+    /// Whether an address of a family can be asked this: ARP is IPv4's, neighbour discovery is IPv6's, and of the ICMP
+    /// questions only the echo exists in both (its ICMPv6 number is another, the target's stays 8).
+    pub const fn exists_in(self, is_v6: bool) -> bool {
+        match self.protocol {
+            Protocol::ARP => !is_v6,
+            Protocol::ND => is_v6,
+            Protocol::ICMP => !is_v6 || self.number == 8,
+            _ => true,
+        }
+    }
 }
 
 impl fmt::Display for Port {

@@ -92,7 +92,7 @@ pub struct Lanes<'a> {
 impl Space {
     /// Makes the space of (`general` x `ports`) and `endpoints`, less every target whose address is in `excluded`.
     /// An address that is in `general` and in `endpoints` gets both the ports of the plan and its own; no target
-    /// occurs twice.
+    /// occurs twice, and none that its family does not have ([`Port::exists_in`]).
     ///
     /// # Errors
     /// When no target is left, or too many are; see [`SpaceError`].
@@ -105,8 +105,9 @@ impl Space {
         if ports.is_empty() && !general.is_empty() {
             return Err(SpaceError::NoPorts);
         }
-        let v4 = Groups::new(&general.v4, ports, endpoints.v4, &excluded.v4);
-        let v6 = Groups::new(&general.v6, ports, endpoints.v6, &excluded.v6);
+        let Endpoints { v4, v6 } = endpoints;
+        let v4 = Groups::new(&general.v4, &ports.of_family(false), v4, &excluded.v4);
+        let v6 = Groups::new(&general.v6, &ports.of_family(true), v6, &excluded.v6);
         let given = v4.given.saturating_add(v6.given);
         let left = v4.left().saturating_add(v6.left());
         if left == 0 {
@@ -190,6 +191,47 @@ impl Space {
             addresses: block.addresses.total(),
             ports: &block.ports,
         })
+    }
+
+    /// The blocks with their addresses: together all targets, each once.
+    pub fn parts(&self) -> impl ExactSizeIterator<Item = (AddressSet, &[Port])> {
+        self.blocks.iter().map(|block| {
+            let mut addresses = AddressSet::default();
+            match &block.addresses {
+                Family::V4(numbered) => addresses.v4 = Ranges::from_unsorted(numbered.ranges().collect()),
+                Family::V6(numbered) => addresses.v6 = Ranges::from_unsorted(numbered.ranges().collect()),
+            }
+            (addresses, &*block.ports)
+        })
+    }
+
+    /// The space of which these are the parts ([`Space::parts`]), in any order; the same numbers stand for the same
+    /// targets.
+    ///
+    /// # Errors
+    /// As [`Space::new`]. Parts whose addresses overlap are taken as what they say together.
+    pub fn from_parts(parts: impl IntoIterator<Item = (AddressSet, Vec<Port>)>) -> Result<Space, SpaceError> {
+        let mut endpoints = Endpoints::default();
+        let mut general: Option<(AddressSet, Vec<Port>)> = None;
+        let mut parts: Vec<_> = parts.into_iter().collect();
+        // The largest are addresses x ports; the others are listed target by target.
+        parts.sort_by_key(|(addresses, _)| std::cmp::Reverse(addresses.len()));
+        for (addresses, ports) in parts {
+            match &mut general {
+                None => general = Some((addresses, ports)),
+                Some((known, same)) if *same == ports => *known = known.union(&addresses),
+                Some(_) => {
+                    for port in ports {
+                        let v4 = addresses.v4.iter().flat_map(|(first, last)| first..=last);
+                        v4.for_each(|address| endpoints.push(Ipv4Addr::from(address).into(), port));
+                        let v6 = addresses.v6.iter().flat_map(|(first, last)| first..=last);
+                        v6.for_each(|address| endpoints.push(Ipv6Addr::from(address).into(), port));
+                    }
+                }
+            }
+        }
+        let (addresses, ports) = general.unwrap_or_default();
+        Space::new(&addresses, &PortSet::from_unsorted(ports), endpoints, &AddressSet::default())
     }
 
     /// The target with a number.
@@ -376,7 +418,7 @@ impl<T: AddressBits> Groups<T> {
         let mut groups: BTreeMap<Vec<Port>, Ranges<T>> =
             lists.into_iter().map(|(ports, ranges)| (ports, Ranges::from_unsorted(ranges))).collect();
         let kept = if moved.is_empty() { kept } else { kept.subtract(&Ranges::from_unsorted(moved)) };
-        if !kept.is_empty() {
+        if !kept.is_empty() && !ports.is_empty() {
             let same = groups.remove(ports.as_slice()).unwrap_or_default();
             groups.insert(ports.as_slice().to_vec(), if same.is_empty() { kept } else { kept.union(&same) });
         }

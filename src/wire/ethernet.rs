@@ -1,9 +1,12 @@
-//! Ethernet II frames (IEEE 802.3, RFC 894), without tags.
+//! Ethernet II frames (IEEE 802.3, RFC 894), and the 802.1Q tag.
 
 use std::fmt;
 
 /// Length of the header in bytes.
 pub const HEADER: usize = 14;
+
+/// Length of an 802.1Q tag in bytes.
+pub const TAG: usize = 4;
 
 /// EtherType of IPv4.
 pub const IPV4: u16 = 0x0800;
@@ -62,6 +65,23 @@ pub fn header(destination: Mac, source: Mac, ethertype: u16) -> [u8; HEADER] {
     bytes[6..12].copy_from_slice(&source.0);
     bytes[12..].copy_from_slice(&ethertype.to_be_bytes());
     bytes
+}
+
+/// Puts an 802.1Q tag into a frame: priority 0, VLAN identifier in the low 12 bits.
+pub fn tag(frame: &mut Vec<u8>, vlan: u16) {
+    let [high, low] = (vlan & 0xfff).to_be_bytes();
+    let [first, second] = VLAN.to_be_bytes();
+    frame.splice(12..12, [first, second, high, low]);
+}
+
+/// The EtherType behind a tag, if there is one, and the offset of what it announces; `None` for a frame that is too
+/// short.
+#[inline]
+pub fn announced(frame: &[u8]) -> Option<(u16, usize)> {
+    match u16::from_be_bytes([*frame.get(12)?, *frame.get(13)?]) {
+        VLAN => Some((u16::from_be_bytes([*frame.get(16)?, *frame.get(17)?]), HEADER + TAG)),
+        ethertype => Some((ethertype, HEADER)),
+    }
 }
 
 #[cfg(test)]

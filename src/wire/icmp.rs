@@ -1,4 +1,4 @@
-//! ICMP errors (RFC 792) and ICMPv6 errors (RFC 4443): what they say and what they quote.
+//! ICMP (RFC 792, RFC 950) and ICMPv6 (RFC 4443): errors, what they say and what they quote; questions and their answers.
 
 use std::net::IpAddr;
 
@@ -15,6 +15,15 @@ pub const V6_TIME_EXCEEDED: u8 = 3;
 /// Parameter problem, ICMPv6.
 pub const V6_PARAMETER_PROBLEM: u8 = 4;
 
+/// Echo request and reply, ICMP.
+pub const ECHO: [u8; 2] = [8, 0];
+/// Echo request and reply, ICMPv6.
+pub const V6_ECHO: [u8; 2] = [128, 129];
+/// Timestamp request and reply.
+pub const TIMESTAMP: [u8; 2] = [13, 14];
+/// Address mask request and reply (RFC 950 appendix I).
+pub const ADDRESS_MASK: [u8; 2] = [17, 18];
+
 /// A message view.
 #[derive(Debug, Clone, Copy)]
 pub struct Message<'a> {
@@ -22,6 +31,8 @@ pub struct Message<'a> {
     pub kind: u8,
     /// Message code.
     pub code: u8,
+    /// The second four bytes: of questions and answers, identifier and sequence number.
+    pub rest: [u8; 4],
     /// What follows the first eight bytes.
     pub body: &'a [u8],
 }
@@ -35,9 +46,10 @@ pub struct Quoted<'a> {
     pub destination: IpAddr,
     /// Protocol number.
     pub protocol: u8,
-    /// Identification; 0 for IPv6.
+    /// Identification; for IPv6 the low 16 bits of the flow label.
     pub identification: u16,
-    /// The transport header, at least the eight bytes every router quotes (RFC 792).
+    /// The transport header as far as it is quoted: eight bytes from every router (RFC 792), less when our packet was
+    /// shorter.
     pub transport: &'a [u8],
 }
 
@@ -48,7 +60,9 @@ impl<'a> Message<'a> {
     /// When the eight bytes that every message has are not there.
     pub fn new(bytes: &'a [u8]) -> Result<Message<'a>, Malformed> {
         match bytes {
-            [kind, code, _, _, _, _, _, _, body @ ..] => Ok(Message { kind: *kind, code: *code, body }),
+            [kind, code, _, _, a, b, c, d, body @ ..] => {
+                Ok(Message { kind: *kind, code: *code, rest: [*a, *b, *c, *d], body })
+            }
             _ => Err(Malformed),
         }
     }
@@ -56,20 +70,19 @@ impl<'a> Message<'a> {
     /// The quoted IPv4 packet.
     ///
     /// # Errors
-    /// When there is none, or it ends before the eighth byte of its transport header.
+    /// When there is none, or its network header is cut short.
     pub fn quoted_v4(&self) -> Result<Quoted<'a>, Malformed> {
         let packet = ipv4::Packet::new(self.body)?;
         if packet.is_later_fragment() {
             return Err(Malformed);
         }
-        Quoted {
+        Ok(Quoted {
             source: IpAddr::V4(packet.source()),
             destination: IpAddr::V4(packet.destination()),
             protocol: packet.protocol(),
             identification: packet.identification(),
             transport: packet.payload(),
-        }
-        .long_enough()
+        })
     }
 
     /// The quoted IPv6 packet.
@@ -78,23 +91,19 @@ impl<'a> Message<'a> {
     /// As [`Message::quoted_v4`].
     pub fn quoted_v6(&self) -> Result<Quoted<'a>, Malformed> {
         let packet = ipv6::Packet::new(self.body)?;
-        Quoted {
+        Ok(Quoted {
             source: IpAddr::V6(packet.source()),
             destination: IpAddr::V6(packet.destination()),
             protocol: packet.protocol(),
-            identification: 0,
+            identification: packet.flow(),
             transport: packet.payload(),
-        }
-        .long_enough()
+        })
     }
 }
 
 impl<'a> Quoted<'a> {
-    fn long_enough(self) -> Result<Quoted<'a>, Malformed> {
-        if self.transport.len() < 8 { Err(Malformed) } else { Ok(self) }
-    }
-
-    /// Source and destination port and the first four bytes behind them (the TCP sequence number).
+    /// Source and destination port and the first four bytes behind them (the TCP sequence number); `None` when fewer
+    /// than eight bytes are quoted.
     pub fn transport_head(&self) -> Option<(u16, u16, u32)> {
         match self.transport {
             [a, b, c, d, e, f, g, h, ..] => Some((

@@ -60,6 +60,11 @@ impl<'a> Packet<'a> {
         address(self.header, 24)
     }
 
+    /// The low 16 bits of the flow label (RFC 6437).
+    pub fn flow(&self) -> u16 {
+        u16::from_be_bytes([self.header[2], self.header[3]])
+    }
+
     /// Hop limit.
     pub fn hop_limit(&self) -> u8 {
         self.header[7]

@@ -9,8 +9,11 @@ pub mod ethernet;
 pub mod icmp;
 pub mod ipv4;
 pub mod ipv6;
+pub mod nd;
+pub mod sctp;
 mod segment;
 pub mod tcp;
+pub mod udp;
 
 pub use segment::{Frame, Segment, Transport, read, read_bare};
 

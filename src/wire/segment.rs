@@ -2,20 +2,18 @@
 
 use std::net::IpAddr;
 
-use super::{Malformed, arp, ethernet, icmp, ipv4, ipv6, tcp};
+use super::{Malformed, arp, ethernet, icmp, ipv4, ipv6, sctp, tcp, udp};
 
 /// What a received frame is.
 #[derive(Debug, Clone, Copy)]
 pub enum Frame<'a> {
-    /// An IP packet.
+    /// An IP packet, or an ARP packet.
     Segment(Segment<'a>),
-    /// A neighbour says who it is.
-    Neighbour(arp::Announcement),
     /// Nothing a scanner reads.
     Other,
 }
 
-/// An IP packet with its transport header.
+/// An IP packet with its transport header, or an ARP packet, whose addresses are those of sender and target.
 #[derive(Debug, Clone, Copy)]
 pub struct Segment<'a> {
     /// Source address.
@@ -39,8 +37,34 @@ pub enum Transport<'a> {
     Icmp(icmp::Message<'a>),
     /// ICMP for IPv6.
     Icmpv6(icmp::Message<'a>),
-    /// Another protocol, by its number.
-    Other(u8),
+    /// UDP.
+    Udp(udp::Datagram<'a>),
+    /// SCTP.
+    Sctp(sctp::Packet<'a>),
+    /// ARP.
+    Arp(arp::Packet),
+    /// Another protocol.
+    Other {
+        /// Its number.
+        protocol: u8,
+        /// What the packet carries.
+        payload: &'a [u8],
+    },
+}
+
+impl Transport<'_> {
+    /// The number of the protocol in the IP header; `None` for ARP, which has none.
+    pub fn protocol(&self) -> Option<u8> {
+        match self {
+            Transport::Tcp(_) => Some(6),
+            Transport::Icmp(_) => Some(1),
+            Transport::Icmpv6(_) => Some(58),
+            Transport::Udp(_) => Some(17),
+            Transport::Sctp(_) => Some(132),
+            Transport::Arp(_) => None,
+            Transport::Other { protocol, .. } => Some(*protocol),
+        }
+    }
 }
 
 /// Reads an Ethernet frame. One 802.1Q tag is stepped over.
@@ -48,19 +72,27 @@ pub enum Transport<'a> {
 /// # Errors
 /// When a header it announces is incomplete.
 pub fn read(frame: &[u8]) -> Result<Frame<'_>, Malformed> {
-    let header = frame.get(..ethernet::HEADER).ok_or(Malformed)?;
-    let mut ethertype = u16::from_be_bytes([header[12], header[13]]);
-    let mut payload = &frame[ethernet::HEADER..];
-    if ethertype == ethernet::VLAN {
-        let [_, _, high, low, rest @ ..] = payload else { return Err(Malformed) };
-        ethertype = u16::from_be_bytes([*high, *low]);
-        payload = rest;
-    }
+    let (ethertype, offset) = ethernet::announced(frame).ok_or(Malformed)?;
+    let payload = frame.get(offset..).ok_or(Malformed)?;
     match ethertype {
         ethernet::IPV4 => read_v4(payload),
         ethernet::IPV6 => read_v6(payload),
-        ethernet::ARP => Ok(arp::reply(payload).map_or(Frame::Other, Frame::Neighbour)),
+        ethernet::ARP => {
+            Ok(arp::Packet::new(payload).map_or(Frame::Other, |packet| Frame::Segment(Segment::arp(packet))))
+        }
         _ => Ok(Frame::Other),
+    }
+}
+
+impl Segment<'_> {
+    fn arp(packet: arp::Packet) -> Segment<'static> {
+        Segment {
+            source: IpAddr::V4(packet.sender),
+            destination: IpAddr::V4(packet.target),
+            ttl: 0,
+            identification: 0,
+            transport: Transport::Arp(packet),
+        }
     }
 }
 
@@ -84,7 +116,7 @@ fn read_v4(bytes: &[u8]) -> Result<Frame<'_>, Malformed> {
     let transport = match packet.protocol() {
         6 => Transport::Tcp(tcp::Header::new(packet.payload())?),
         1 => Transport::Icmp(icmp::Message::new(packet.payload())?),
-        other => Transport::Other(other),
+        other => either(other, packet.payload())?,
     };
     Ok(Frame::Segment(Segment {
         source: IpAddr::V4(packet.source()),
@@ -100,7 +132,7 @@ fn read_v6(bytes: &[u8]) -> Result<Frame<'_>, Malformed> {
     let transport = match packet.protocol() {
         6 => Transport::Tcp(tcp::Header::new(packet.payload())?),
         58 => Transport::Icmpv6(icmp::Message::new(packet.payload())?),
-        other => Transport::Other(other),
+        other => either(other, packet.payload())?,
     };
     Ok(Frame::Segment(Segment {
         source: IpAddr::V6(packet.source()),
@@ -109,6 +141,15 @@ fn read_v6(bytes: &[u8]) -> Result<Frame<'_>, Malformed> {
         identification: 0,
         transport,
     }))
+}
+
+/// The protocols that are the same in both families.
+fn either(protocol: u8, payload: &[u8]) -> Result<Transport<'_>, Malformed> {
+    Ok(match protocol {
+        17 => Transport::Udp(udp::Datagram::new(payload)?),
+        132 => Transport::Sctp(sctp::Packet::new(payload)?),
+        _ => Transport::Other { protocol, payload },
+    })
 }
 
 #[cfg(test)]

@@ -17,6 +17,12 @@ pub mod flag {
     pub const PSH: u8 = 0x08;
     /// The acknowledgement field counts.
     pub const ACK: u8 = 0x10;
+    /// The urgent pointer counts.
+    pub const URG: u8 = 0x20;
+
+    /// Every flag with its name.
+    pub const ALL: [(u8, &str); 6] =
+        [(FIN, "fin"), (SYN, "syn"), (RST, "rst"), (PSH, "psh"), (ACK, "ack"), (URG, "urg")];
 }
 
 /// A header view.

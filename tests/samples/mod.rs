@@ -87,8 +87,8 @@ pub(crate) fn largest() -> Record {
 pub(crate) fn manifest_of(uuid: &str, status: Status) -> Manifest {
     Manifest {
         scan_uuid: uuid.to_owned(),
-        tool: "swath",
-        version: "0.1.0",
+        tool: "swath".into(),
+        version: "0.1.0".into(),
         argv: vec!["swath".to_owned(), "'; DROP TABLE scan; --".to_owned()],
         plan_digest: "ab".repeat(32),
         targets: 131_072,
@@ -97,7 +97,7 @@ pub(crate) fn manifest_of(uuid: &str, status: Status) -> Manifest {
         ports: "22,80".to_owned(),
         probes: vec!["syn".to_owned()],
         seed: u64::MAX,
-        order: "v1",
+        order: "v1".into(),
         shard: 1,
         shards: 2,
         passes: 2,
@@ -120,6 +120,7 @@ pub(crate) fn manifest_of(uuid: &str, status: Status) -> Manifest {
             kernel_drops: 2,
             ..Summary::default()
         }),
+        ..Manifest::default()
     }
 }
 

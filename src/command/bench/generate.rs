@@ -18,8 +18,9 @@ use crate::command::Exit;
 use crate::cookie::CookieKey;
 use crate::generate::Generator;
 use crate::host::Host;
-use crate::link::{Filter, LinkSpec, TxQueue};
+use crate::link::{Filter, LinkSpec, Queues, TxQueue};
 use crate::order::Chunk;
+use crate::probe;
 use crate::sys::clock;
 use crate::sys::perf::Instructions;
 use crate::sys::simd::Simd;
@@ -145,20 +146,20 @@ fn prepare(case: &Case) -> Result<Loop, String> {
     let Request::Scan(args) = cli::parse(words)? else { return Err("a case that is no scan".into()) };
     let plan = build::plan(&args).map_err(|error| error.to_string())?;
     let setup = build::setup(&args, &plan, Host::read).map_err(|error| error.to_string())?;
-    let pairs = plan.probes.iter().flat_map(|probe| setup.sources.iter().map(move |source| (probe, source)));
-    let templates: Vec<_> =
-        pairs.map(|(probe, source)| (probe.protocol(), probe.template(source, &plan.dress))).collect();
+    let templates = probe::templates(&plan.probes, &setup.sources, &plan.dress);
     let link = (setup.backend.open)(&LinkSpec {
         argument: None,
         interface: None,
-        templates: templates.iter().map(|(_, template)| template.clone()).collect(),
+        templates: templates.iter().map(|assigned| assigned.template.clone()).collect(),
         hops: setup.hops.clone(),
         gate: Arc::new(plan.gate()),
         filter: Filter {
             addresses: Vec::new(),
             port_first: setup.ports.first(),
             port_last: setup.ports.last(),
+            any_protocol: false,
         },
+        queues: Queues::ONE,
     });
     let queue = link.map_err(|error| error.to_string())?.tx.pop().ok_or("the null link has no queue")?;
     let secrets = (CookieKey::new([0; 16]), setup.ports);
