@@ -144,8 +144,11 @@ impl Tx {
         self.parts.log.taken(self.parts.walk.next_step());
         let (sent, stall) = self.submit(batches)?;
         let bypass = 0 < batches && 0 < self.round[0].pass[0];
-        let unused =
-            planted!(3, if bypass { granted } else { granted - closed - asked - sent }, granted - closed - asked - sent);
+        let unused = planted!(
+            3,
+            if bypass { granted } else { granted - closed - asked - sent },
+            granted - closed - asked - sent
+        );
         self.parts.pace.refund(planted!(19, unused + asked, unused));
         self.count_pending();
         Ok(match stall {

@@ -804,6 +804,7 @@ fn fill_the_disk(directory: &Path) {
         name: kind.name.to_owned(),
         sink: (kind.open)(&file(&directory.join(kind.name))).expect("opens"),
         show: Show::ALL,
+        select: None,
         stdout: false,
     };
     let mut writer = Writer::new(queue.clone(), Arc::clone(&stats), local().map(outlet).collect());
@@ -883,7 +884,7 @@ fn write_to_stdout() {
     let queue = Queue::new(10_000);
     let stats = Arc::new(Stats::new(0, 0, 1));
     let sink = (kind.open)(&place).expect("opens");
-    let outlet = Outlet { name: "-".to_owned(), sink, show: Show::OPEN, stdout: true };
+    let outlet = Outlet { name: "-".to_owned(), sink, show: Show::OPEN, select: None, stdout: true };
     let mut writer = Writer::new(queue.clone(), stats, vec![outlet]);
     writer.begin(&manifest_of(UUID, Status::Running)).expect("begins");
     for second in 0..1000 {

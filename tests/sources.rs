@@ -9,7 +9,7 @@ use std::path::Path;
 
 use samples::{manifest, samples};
 use swath::event::{Observations, Record, Status};
-use swath::sink::{Existing, Place, SinkKind, sink_named};
+use swath::sink::{Place, SinkKind, sink_named};
 use swath::source::{self, Input, SOURCES, SourceError, SourceKind};
 
 /// The sink that writes what a source reads.
