@@ -426,6 +426,46 @@ pub struct Attachment {
     pub bytes: Untrusted,
 }
 
+/// What the bytes of an [`Attachment`] are, with the number masscan's binary files have for it. Two of its numbers mean
+/// `unknown` and two mean `ssh`; here each has a word.
+pub const APPLICATIONS: &[(u16, &str)] = &[
+    (0, "none"),
+    (1, "unknown"),
+    (2, "ssh"),
+    (3, "ssh2"),
+    (4, "http"),
+    (5, "ftp"),
+    (6, "dns-ver"),
+    (7, "snmp"),
+    (8, "nbtstat"),
+    (9, "ssl"),
+    (10, "smb"),
+    (11, "smtp"),
+    (12, "pop"),
+    (13, "imap"),
+    (14, "zeroaccess"),
+    (15, "X509"),
+    (16, "X509CA"),
+    (17, "title"),
+    (18, "html"),
+    (19, "ntp"),
+    (20, "vuln"),
+    (21, "heartbleed"),
+    (22, "ticketbleed"),
+    (23, "vnc"),
+    (24, "safe"),
+    (25, "memcached"),
+    (26, "scripting"),
+    (27, "versioning"),
+    (28, "coap"),
+    (29, "telnet"),
+    (30, "rdp"),
+    (31, "http.server"),
+    (32, "minecraft"),
+    (33, "vnc-info"),
+    (35, "isakmp"),
+];
+
 /// A batch of what was observed, in its order: verdicts, and bytes between them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Observations {
@@ -564,6 +604,34 @@ pub struct Course {
     pub run: u64,
     /// The identifier of the first run, when this is a later one.
     pub continues: Option<String>,
+    /// One of how many targets is probed a second time to measure loss.
+    pub control_one_in: Option<u32>,
+    /// When addresses were excluded while the scan ran, and how many.
+    pub excluded_later: Vec<ExcludedLater>,
+    /// Hosts and prefixes whose results were capped, with the number held back, most first.
+    pub capped: Vec<(String, u64)>,
+    /// How many results were held back of others than those.
+    pub capped_more: u64,
+    /// What happened to the network meanwhile.
+    pub events: Vec<NetworkEvent>,
+}
+
+/// Addresses that were excluded while a scan ran.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExcludedLater {
+    /// When, in microseconds since the Unix epoch, UTC.
+    pub time_us: u64,
+    /// How many addresses, in decimal: an IPv6 block may hold more than a number of JSON.
+    pub addresses: String,
+}
+
+/// Something that happened to the network while a scan ran.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkEvent {
+    /// When, in microseconds since the Unix epoch, UTC.
+    pub time_us: u64,
+    /// What, in words.
+    pub what: String,
 }
 
 /// Where a scan stands.
@@ -627,6 +695,10 @@ pub struct Summary {
     pub kernel_drops: u64,
     /// Other frames sent: ARP requests, for one. Inside the rate law, outside `planned`.
     pub housekeeping: u64,
+    /// Of those, RSTs that closed half-open connections.
+    pub resets: u64,
+    /// Half-open connections that swath was to close and left to time out at the target.
+    pub unclosed: u64,
     /// Probes the link refused at first and that were sent again; a probe refused twice counts twice.
     pub requeued: u64,
     /// How often the transmitter waited because the writer was behind.

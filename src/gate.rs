@@ -99,6 +99,14 @@ impl Gate {
         frames.iter().find_map(|frame| self.blocked(frame.as_flattened()))
     }
 
+    /// Whether an address may not be sent to.
+    pub fn holds(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => self.holds_v4(address.into()),
+            IpAddr::V6(address) => self.holds_v6(address.into()),
+        }
+    }
+
     /// Whether an IPv4 address may not be sent to.
     #[inline]
     pub fn holds_v4(&self, address: u32) -> bool {

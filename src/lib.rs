@@ -28,14 +28,19 @@ pub mod wire;
 
 pub mod batch;
 pub mod checkpoint;
+pub mod closing;
 pub mod cookie;
 pub mod dedup;
 pub mod gate;
+pub mod heavy;
 pub mod host;
 pub mod neighbour;
 pub mod order;
 pub mod pace;
 pub mod path;
+pub mod restraint;
+pub mod runs;
+pub mod select;
 pub mod world;
 
 #[cfg(feature = "columnar")]
@@ -45,8 +50,9 @@ pub mod spool;
 
 pub mod link;
 pub mod probe;
-pub mod sink;
 pub mod source;
+
+pub mod sink;
 
 pub mod generate;
 pub mod rx;

@@ -7,8 +7,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::closing::{Closing, HalfOpen};
 use crate::dedup::Dedup;
-use crate::event::{Invalid, Proof, Record, State};
+use crate::event::{Invalid, Proof, Reason, Record, State};
 use crate::link::{LinkError, RxQueue};
 use crate::probe::{Judge, Judgement, Probe};
 use crate::queue::Queue;
@@ -52,6 +53,8 @@ pub struct RxParts {
     pub questions: Queue<Asked>,
     /// How many targets of each port answered.
     pub answered: Arc<PortCounts>,
+    /// Where half-open connections go that swath closes itself.
+    pub closing: Arc<Closing>,
     /// The scan's counters and which receive thread this is.
     pub stats: (Arc<Stats>, usize),
     /// What to add to `now` for the time since the Unix epoch, in nanoseconds.
@@ -70,6 +73,7 @@ struct Desk {
     answers_for: Vec<IpAddr>,
     questions: Queue<Asked>,
     answered: Arc<PortCounts>,
+    closing: Arc<Closing>,
     stats: (Arc<Stats>, usize),
 }
 
@@ -88,6 +92,7 @@ impl Rx {
             answers_for,
             questions,
             answered,
+            closing,
             stats,
             epoch_offset_ns,
         } = parts;
@@ -102,6 +107,7 @@ impl Rx {
             answers_for,
             questions,
             answered,
+            closing,
             stats,
         };
         Rx {
@@ -231,7 +237,7 @@ impl Desk {
                         unsettled &= !bit;
                         settle(
                             record,
-                            (&self.space, &mut self.dedup),
+                            (&self.space, &mut self.dedup, &self.closing),
                             (&self.stats.0.rx[self.stats.1], &self.answered),
                             accepted,
                         );
@@ -253,7 +259,7 @@ impl Desk {
 /// Counts a reply and, when it is new, keeps it under the protocol number that everybody knows.
 fn settle(
     record: &Record,
-    (space, dedup): (&Space, &mut Dedup),
+    (space, dedup, closing): (&Space, &mut Dedup, &Closing),
     (counters, answered): (&RxCounters, &PortCounts),
     accepted: &mut Vec<Record>,
 ) {
@@ -267,6 +273,11 @@ fn settle(
         }
         return;
     };
+    // Every one: a SYN-ACK that comes again says that the connection still is half open.
+    if record.state == State::Open && record.reason == Reason::SYN_ACK && closing.is_ours() {
+        let noted = closing.push(HalfOpen { number, pass: record.pass });
+        counters.unclosed.add(u64::from(!noted));
+    }
     // However many questions say that a host is up, it is one fact.
     let number = if record.state == State::Up { space.host(number) } else { number };
     let seen = dedup.insert(number, record.state, record.pass);

@@ -46,6 +46,8 @@ pub struct TxCounters {
     pub pending: Counter,
     /// Frames sent that are no probes.
     pub housekeeping: Counter,
+    /// RSTs sent that close half-open connections.
+    pub resets: Counter,
     /// Pauses because the queue to the writer was above its high-water mark.
     pub pauses: Counter,
 }
@@ -69,6 +71,8 @@ pub struct RxCounters {
     pub up: Counter,
     /// Frames the kernel dropped.
     pub kernel_drops: Counter,
+    /// Half-open connections that swath was to close and had no room to remember.
+    pub unclosed: Counter,
     /// Targets that answered a pass after the first.
     pub later: Counter,
     /// Of those, targets that answered the first pass too.

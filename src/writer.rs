@@ -22,7 +22,9 @@ use std::io;
 use std::sync::Arc;
 
 use crate::event::{Manifest, Record, SinkSummary, State};
+use crate::heavy::Heavy;
 use crate::queue::Queue;
+use crate::select::Expression;
 use crate::sink::{Sink, SinkError, SinkErrorKind};
 use crate::stats::{SinkCounters, Stats};
 
@@ -57,6 +59,12 @@ impl Show {
         if self.0.count_ones() == 1 { self } else { Show(self.0 & Show::OPEN.0) }
     }
 
+    /// The states both show.
+    #[must_use]
+    pub const fn and(self, other: Show) -> Show {
+        Show(self.0 & other.0)
+    }
+
     /// Whether records of that state are shown.
     #[inline]
     pub fn contains(self, state: State) -> bool {
@@ -72,6 +80,8 @@ pub struct Outlet {
     pub sink: Box<dyn Sink>,
     /// Which of them.
     pub show: Show,
+    /// And of those only what this holds for; `None` for all.
+    pub select: Option<Expression>,
     /// Whether it writes to standard output, whose reader may leave without that being an error.
     pub stdout: bool,
 }
@@ -107,6 +117,9 @@ pub struct Writer {
     slots: Vec<Slot>,
     batch: Vec<Record>,
     kept: Vec<Record>,
+    /// Hosts and prefixes that answer for everything; results beyond their limits are held back.
+    heavy: Option<Heavy>,
+    held: Vec<Record>,
     uncommitted_since_ns: Option<u64>,
     /// Records taken from the queue.
     popped: u64,
@@ -164,6 +177,10 @@ pub fn finish(mut writers: Vec<Writer>, manifest: &mut Manifest) -> Vec<SinkErro
     if let Some(summary) = &mut manifest.summary {
         summary.sinks = sinks;
     }
+    // Every writer saw the same records in the same order, so every one held the same back.
+    if let Some(heavy) = writers.iter().find_map(|writer| writer.heavy.as_ref()) {
+        (manifest.course.capped, manifest.course.capped_more) = heavy.capped();
+    }
     let manifest = &*manifest;
     std::thread::scope(|scope| {
         let end = |writer: Writer| scope.spawn(move || writer.end(manifest));
@@ -200,12 +217,19 @@ impl Writer {
             slots: outlets.into_iter().map(slot).collect(),
             batch: Vec::with_capacity(BATCH),
             kept: Vec::with_capacity(BATCH),
+            heavy: None,
+            held: Vec::new(),
             uncommitted_since_ns: None,
             popped: 0,
             horizon: None,
             errors: Vec::new(),
             event: None,
         }
+    }
+
+    /// Holds back open ports beyond the limits of `heavy`, for every sink alike. They count as suppressed.
+    pub fn hold_back(&mut self, heavy: Heavy) {
+        self.heavy = Some(heavy).filter(|heavy| !heavy.is_idle());
     }
 
     /// Announces the scan to every sink. Call it once, before the first packet.
@@ -302,13 +326,34 @@ impl Writer {
         if self.batch.is_empty() {
             return 0;
         }
-        self.popped += self.batch.len() as u64;
+        let taken = self.batch.len();
+        self.popped += taken as u64;
+        self.take_out_heavy();
         for index in 0..self.slots.len() {
             if let Err(error) = self.write_to(index) {
                 self.fail(index, error);
             }
         }
-        self.batch.len()
+        taken
+    }
+
+    /// Takes out of the batch what is beyond a limit, and counts it for every sink.
+    fn take_out_heavy(&mut self) {
+        let Some(heavy) = &mut self.heavy else { return };
+        self.held.clear();
+        let held = &mut self.held;
+        self.batch.retain(|record| {
+            let admitted = record.state != State::Open || heavy.admit(record.address());
+            if !admitted {
+                held.push(*record);
+            }
+            admitted
+        });
+        for (slot, counters) in self.slots.iter().zip(&self.stats.sinks[self.first..]) {
+            let shown = held.iter().filter(|record| slot.outlet.show.contains(record.state)).count();
+            counters.suppressed.add(shown as u64);
+            counters.filtered.add((held.len() - shown) as u64);
+        }
     }
 
     /// The file behind the lane does not give its records back: they are suppressed, and the sink has failed.
@@ -331,8 +376,9 @@ impl Writer {
     /// Gives the batch to one sink, without the records it is not shown.
     fn write_to(&mut self, index: usize) -> Result<(), SinkError> {
         let (slot, counters) = (&mut self.slots[index], &self.stats.sinks[self.first + index]);
-        let show = slot.outlet.show;
-        let shown = self.batch.iter().filter(|record| show.contains(record.state));
+        let (show, select) = (slot.outlet.show, slot.outlet.select.as_ref());
+        let selected = |record: &Record| select.is_none_or(|select| select.holds(record, None));
+        let shown = self.batch.iter().filter(|record| show.contains(record.state) && selected(record));
         let count = shown.clone().count();
         counters.filtered.add((self.batch.len() - count) as u64);
         if slot.failed {
@@ -500,6 +546,7 @@ mod tests {
             name: "script".to_owned(),
             sink: Box::new(Scripted(Arc::clone(script))),
             show: *show,
+            select: None,
             stdout: false,
         };
         let outlets = scripts.iter().zip(sinks).map(outlet).collect();

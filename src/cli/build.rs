@@ -124,11 +124,16 @@ fn plan_of(
         scanned: u128::from(space.address_count()),
         ports: about,
     };
+    let control = args.reliability.control_one_in(space.len(), args.passes());
+    if control.is_some() && args.passes() != 1 {
+        return usage("--control-share measures what a single pass misses; with several passes every target is probed again: leave one of them out".into());
+    }
     Ok(Plan {
         space,
         seed: args.seed.map_or_else(random_seed, Ok)?,
         shard: args.shard,
         passes: args.passes(),
+        control,
         first_step: args.resume_index,
         probes,
         dress: Dress { layout: args.layout, ttl: args.ttl },
@@ -254,6 +259,16 @@ pub fn excluded(args: &Args) -> Result<AddressSet, BuildError> {
     Ok(list.ranges.into_set())
 }
 
+/// The same once more, but for standard input, which is at its end.
+///
+/// # Errors
+/// As [`plan`].
+pub fn excluded_again(args: &Args) -> Result<AddressSet, BuildError> {
+    let mut args = args.clone();
+    args.exclude_file.retain(|path| path.as_os_str() != "-");
+    excluded(&args)
+}
+
 fn endpoint_addresses(list: &TargetList) -> AddressSet {
     let mut ranges = RangeList::default();
     ranges.v4.extend(list.endpoints.v4.iter().map(|&(address, _)| (address, address)));
@@ -319,8 +334,12 @@ fn off_wire(
         gateways: Vec::new(),
         neighbours: Vec::new(),
         queues: args.links.queues(),
+        receive: args.links.receive(backend.name),
+        closes: args.links.resets,
         pin: args.links.pin,
         rate: args.rate,
+        prefix_cap: args.reliability.max_per_24,
+        limits: args.reliability.limits(),
         pass_gap: args.pass_gap,
         wait: args.wait,
         quiet: args.quiet,
@@ -380,8 +399,12 @@ fn on_wire(
         gateways: routes.gateways,
         neighbours: neighbours.collect(),
         queues: args.links.queues(),
+        receive: args.links.receive(backend.name),
+        closes: args.links.resets,
         pin: args.links.pin,
         rate: args.rate,
+        prefix_cap: args.reliability.max_per_24,
+        limits: args.reliability.limits(),
         pass_gap: args.pass_gap,
         wait: args.wait,
         quiet: args.quiet,

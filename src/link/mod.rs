@@ -23,6 +23,7 @@ mod steer;
 pub mod world;
 mod xdp_live;
 mod xdp_program;
+mod xdp_receive;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -72,6 +73,12 @@ pub trait TxQueue: Send {
     /// # Errors
     /// As [`TxQueue::submit`].
     fn send(&mut self, frame: &[u8]) -> Result<bool, LinkError>;
+
+    /// Reads every finished frame through another last gate from now on: addresses were excluded. A queue that finishes
+    /// no frames has no gate.
+    fn replace_gate(&mut self, gate: &Arc<Gate>) {
+        let _ = gate;
+    }
 
     /// Ends the queue; returns what it has to say for the summary (the digest of all frames, for one).
     ///
@@ -181,6 +188,9 @@ pub struct Link {
     pub rx: Vec<Box<dyn RxQueue>>,
     /// What was obtained, in words: mode, ring sizes.
     pub about: String,
+    /// Whether SYN-ACKs are taken from the kernel: then it does not close the half-open connections behind them, and we
+    /// must.
+    pub hides_answers: bool,
 }
 
 /// Everything a link needs to know, from [`crate::plan`] and the host's facts.
@@ -200,6 +210,18 @@ pub struct LinkSpec {
     pub filter: Filter,
     /// How many queues to open.
     pub queues: Queues,
+    /// How answers are received.
+    pub receive: Receive,
+}
+
+/// How answers are received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Receive {
+    /// By packet sockets, which listen to the network stack and take nothing from it.
+    #[default]
+    Packet,
+    /// By AF_XDP sockets: an XDP program takes the SYN-ACKs before the network stack sees them.
+    Xdp,
 }
 
 /// How many queues a link opens.
@@ -346,9 +368,15 @@ mod tests {
             let error = queue.submit(&sample::batch(0, 4)).expect_err("the fourth is excluded");
             let LinkError::Excluded { address } = error else { panic!("{}: {error}", backend.name) };
             assert_eq!(address, IpAddr::V4(Ipv4Addr::from(excluded)));
+            let open = Arc::new(Gate::open());
+            queue.replace_gate(&open);
+            assert_eq!(queue.submit(&sample::batch(3, 1)).expect("allowed now").lanes, 1);
+            let closed = Arc::new(Gate::new([(excluded, excluded)], []));
+            queue.replace_gate(&closed);
+            queue.submit(&sample::batch(3, 1)).expect_err("excluded again");
             let report = queue.finish().expect("finished").expect("a digest");
             assert!(
-                report.starts_with("frames 3 "),
+                report.starts_with("frames 4 "),
                 "{}: nothing of that batch left: {report}",
                 backend.name
             );

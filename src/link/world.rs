@@ -56,7 +56,7 @@ fn open(spec: &LinkSpec) -> Result<Link, LinkError> {
 pub fn link(spec: &LinkSpec, air: Arc<dyn Air>, about: String) -> Link {
     let tx = Transmit { stamper: Stamper::new(spec), digest: Digest::new(), air: Arc::clone(&air) };
     let rx = Receive { air, bytes: Vec::new(), spans: Vec::new() };
-    Link { tx: vec![Box::new(tx)], rx: vec![Box::new(rx)], about }
+    Link { tx: vec![Box::new(tx)], rx: vec![Box::new(rx)], about, hides_answers: false }
 }
 
 /// The scenario of that name, or in that file.

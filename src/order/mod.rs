@@ -8,6 +8,7 @@
 //!
 //! Invariant: knows numbers only, neither addresses nor ports nor time.
 
+mod sample;
 mod walk;
 
 use std::ops::Range;
@@ -17,7 +18,8 @@ use siphasher::sip::SipHasher13;
 use crate::batch::LANES;
 use crate::target::Cursor;
 
-pub use walk::{Chunk, Take, Walk};
+pub use sample::Sample;
+pub use walk::{Chunk, Control, Take, Walk};
 
 /// The name of this order, part of every plan digest.
 pub const VERSION: &str = "v1";

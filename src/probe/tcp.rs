@@ -161,6 +161,13 @@ impl Probe for Tcp {
     }
 }
 
+/// A RST as a host sends it that has no socket for a SYN-ACK: its number is what was acknowledged, and it acknowledges
+/// nothing (RFC 9293 section 3.10.7.1).
+pub(super) fn reset(source: &Source, dress: &Dress) -> Template {
+    let segment = tcp::header(flag::RST, 0, &[]);
+    Template::tcp(frame::packet(source, dress, Protocol::TCP.0, &segment), None)
+}
+
 /// A TCP segment with these flags; only one with SYN has options. `port` is a destination for all targets.
 pub(super) fn template(source: &Source, dress: &Dress, flags: u8, port: Option<u16>) -> Template {
     let syn = flags & flag::SYN != 0;

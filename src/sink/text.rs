@@ -9,10 +9,10 @@ use crate::event::{Record, State};
 /// The row of the registry.
 pub(crate) const KIND: SinkKind = SinkKind {
     name: "text",
-    suffixes: &[],
     about: "a line of text per result; the default on stdout",
-    tells_state: true,
+    packs: true,
     open: lines::open::<Text>,
+    ..SinkKind::BASE
 };
 
 #[derive(Default)]

@@ -21,6 +21,7 @@ use swath::path::{Path, Paths};
 use swath::plan::Plan;
 use swath::probe::{self, Judge};
 use swath::queue::Queue;
+use swath::restraint::Restraint;
 use swath::rx::{Rx, RxParts};
 use swath::sink::{Sink, SinkError, SinkErrorKind};
 use swath::stats::Stats;
@@ -444,7 +445,10 @@ fn bench(case: &Arc<Case>, plan: &Plan, part: &Part) -> Result<Bench, String> {
             questions: Queue::new(4),
             records: records.clone(),
             sources: vec![source],
+            questions: Queue::new(4),
             stop: Arc::clone(&stop),
+            pause: Arc::default(),
+            restraint: Restraint::new(Arc::default(), None),
             stats: (Arc::clone(&stats), thread),
             log: progress.log(thread),
             epoch_offset_ns: EPOCH_NS,
