@@ -210,7 +210,10 @@ fn settle(
         }
         return;
     };
-    let seen = dedup.insert(number, record.state, record.pass);
+    // A port that answers several of its payloads is one finding: it is remembered as the port itself.
+    let port = record.target().of_first_payload();
+    let remembered = if port == record.target() { None } else { space.rank(&port) };
+    let seen = dedup.insert(remembered.unwrap_or(number), record.state, record.pass);
     count_passes(counters, record.pass, seen.passes_before);
     if seen.new {
         counters.accepted.add(1);

@@ -172,3 +172,13 @@ pub struct Target {
     /// Which port of which protocol.
     pub port: Port,
 }
+
+impl Target {
+    /// The target of the first payload of the same UDP port; any other target is its own.
+    #[must_use]
+    pub fn of_first_payload(self) -> Target {
+        let several = Protocol::UDP_PAYLOADS.contains(&self.port.protocol);
+        let protocol = if several { Protocol::UDP } else { self.port.protocol };
+        Target { port: Port { protocol, ..self.port }, ..self }
+    }
+}
