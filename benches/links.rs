@@ -5,17 +5,17 @@
 #![allow(missing_docs, reason = "a benchmark")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it prints a table")]
 
-#[path = "../tests/xdp_lab/mod.rs"]
+#[path = "../tests/link_lab/mod.rs"]
 #[allow(dead_code, unreachable_pub, reason = "a module that the tests use as well")]
-mod xdp_lab;
+mod link_lab;
 
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use link_lab::{Lab, Sink, probes};
 use swath::batch::LANES;
 use swath::gate::Gate;
 use swath::link::Link;
-use xdp_lab::{Lab, Sink, probes};
 
 const ROUNDS: usize = 5;
 const SECONDS: u64 = 2;

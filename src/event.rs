@@ -50,6 +50,11 @@ impl State {
         self as u8
     }
 
+    /// The state of that name; `None` for a word that names none.
+    pub fn from_name(name: &str) -> Option<State> {
+        State::ALL.into_iter().find(|state| state.name() == name)
+    }
+
     /// The state of a frozen number; `None` for a number no version has used.
     pub fn from_number(number: u8) -> Option<State> {
         State::ALL.into_iter().find(|state| state.number() == number)
@@ -152,6 +157,11 @@ impl Reason {
         (Reason::LOCALHOST_RESPONSE, "localhost-response"),
     ];
 
+    /// The reason of that name; `None` for a word that this version does not know.
+    pub fn from_name(name: &str) -> Option<Reason> {
+        Reason::ALL.iter().find(|(_, known)| *known == name).map(|(reason, _)| *reason)
+    }
+
     /// nmap's reason string; `unknown-response` for a number this version does not know.
     pub fn name(self) -> &'static str {
         Reason::ALL.iter().find(|(reason, _)| *reason == self).map_or("unknown-response", |(_, name)| name)
@@ -186,6 +196,16 @@ impl Proof {
     /// The frozen number, as stored in databases.
     pub const fn number(self) -> u8 {
         self as u8
+    }
+
+    /// The grade of that name.
+    pub fn from_name(name: &str) -> Option<Proof> {
+        Proof::ALL.into_iter().find(|proof| proof.name() == name)
+    }
+
+    /// The grade of a frozen number.
+    pub fn from_number(number: u8) -> Option<Proof> {
+        Proof::ALL.into_iter().find(|proof| proof.number() == number)
     }
 }
 
@@ -268,7 +288,7 @@ pub struct Record {
     pub window_scale: u8,
     /// Which pass the reply answers, from 0.
     pub pass: u8,
-    /// Room for later facts; 0 in this version.
+    /// The TCP flags of the reply, FIN lowest (RFC 9293 section 3.1); 0 when they are not known or it is not TCP.
     pub flags: u8,
 }
 
@@ -334,6 +354,50 @@ impl Record {
 /// an escaping first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Untrusted(pub Vec<u8>);
+
+/// Bytes that a target sent, with the verdict they belong to. Not a verdict of its own: sinks that hold verdicts only
+/// leave it out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attachment {
+    /// The target, and when and how the bytes came.
+    pub record: Record,
+    /// What they are: the service or part of it, in masscan's words (`ssh`, `http`, `title`), or `banner`.
+    pub key: Box<str>,
+    /// The bytes.
+    pub bytes: Untrusted,
+}
+
+/// A batch of what was observed, in its order: verdicts, and bytes between them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Observations {
+    /// The verdicts.
+    pub records: Vec<Record>,
+    /// The bytes, each with the number of `records` that come before it; ascending.
+    pub attachments: Vec<(usize, Attachment)>,
+}
+
+impl Observations {
+    /// Forgets everything and keeps the room.
+    pub fn clear(&mut self) {
+        self.records.clear();
+        self.attachments.clear();
+    }
+
+    /// Number of verdicts and attachments.
+    pub fn len(&self) -> usize {
+        self.records.len() + self.attachments.len()
+    }
+
+    /// Whether it holds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.attachments.is_empty()
+    }
+
+    /// Adds bytes behind the verdicts so far.
+    pub fn attach(&mut self, attachment: Attachment) {
+        self.attachments.push((self.records.len(), attachment));
+    }
+}
 
 /// What a scan was asked to do and, once it ended, what it did. Written to every sink at the start (status
 /// `running`) and rewritten at the end, so that a crashed scan is visible.

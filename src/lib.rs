@@ -35,6 +35,7 @@ pub mod path;
 pub mod link;
 pub mod probe;
 pub mod sink;
+pub mod source;
 
 pub mod generate;
 pub mod rx;

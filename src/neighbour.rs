@@ -58,8 +58,15 @@ enum Entry {
 impl Neighbours {
     /// A table over the slots of `hops` from `first` on; the slots before belong to gateways.
     pub fn new(hops: NextHops, first: u16) -> Neighbours {
+        Neighbours::part(hops, first, (0, 1))
+    }
+
+    /// A table over every `count`th of these slots from number `index` on: each transmit thread has a part of its own,
+    /// so that none gives a slot to another address while another thread sends by it.
+    pub fn part(hops: NextHops, first: u16, (index, count): (usize, usize)) -> Neighbours {
         let last = u16::try_from(hops.capacity() - 1).unwrap_or(u16::MAX);
-        let free: Vec<u16> = (first..=last).rev().collect();
+        let mut free: Vec<u16> = (first..=last).skip(index).step_by(count.max(1)).collect();
+        free.reverse();
         let capacity = free.len().max(1);
         Neighbours {
             hops,
@@ -285,6 +292,28 @@ mod tests {
             neighbours.ask_again(HOST, 0);
         }
         assert!(failed.is_empty());
+    }
+
+    #[test]
+    fn the_parts_of_threads_share_no_slot_and_leave_none_out() {
+        let hops = NextHops::new(12);
+        let mut seen = Vec::new();
+        for index in 0..3 {
+            let mut part = Neighbours::part(hops.clone(), 1, (index, 3));
+            for host in 0..=255 {
+                let before = part.free.len();
+                part.seed(IpAddr::from([192, 0, 2, host]), MAC);
+                if before == part.free.len() {
+                    break;
+                }
+            }
+            seen.extend(part.entries.values().map(|entry| match entry {
+                Entry::Known { hop } => *hop,
+                other => panic!("{other:?}"),
+            }));
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, (1..12).collect::<Vec<u16>>());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use crate::batch::{Assigned, NextHops, Source};
 use crate::cookie::SourcePorts;
 use crate::gate::Gate;
-use crate::link::{Backend, LinkInterface};
+use crate::link::{Backend, LinkInterface, Queues};
 use crate::order::{self, Order, Shard};
 use crate::pace::Rate;
 use crate::path::Paths;
@@ -122,6 +122,8 @@ pub struct Setup {
     pub interface: Option<LinkInterface>,
     /// Where probes come from, one for each family.
     pub sources: Vec<Source>,
+    /// Those of their addresses that no interface of this host has: swath answers who has them.
+    pub answers_for: Vec<IpAddr>,
     /// Which ports they come from.
     pub ports: SourcePorts,
     /// How destinations are reached.
@@ -132,6 +134,10 @@ pub struct Setup {
     pub gateways: Vec<Gateway>,
     /// On-link neighbours that the kernel knows.
     pub neighbours: Vec<(IpAddr, Mac)>,
+    /// How many threads send and receive: one for each queue.
+    pub queues: Queues,
+    /// Whether each of them keeps to a processor of its own.
+    pub pin: bool,
     /// The rate law.
     pub rate: Rate,
     /// How long a pass follows the end of the one before.

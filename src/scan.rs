@@ -30,7 +30,7 @@ use crate::queue::Queue;
 use crate::rx::{Rx, RxParts};
 use crate::sink::SinkError;
 use crate::stats::Stats;
-use crate::sys::clock;
+use crate::sys::{affinity, clock};
 use crate::target::Protocol;
 use crate::tx::{Step, Tx, TxParts};
 use crate::wire::{self, arp::Announcement};
@@ -124,7 +124,8 @@ pub fn run(
     }
     let start_ns = clock::monotonic_ns();
     let pace = Arc::new(Pace::new(setup.rate));
-    let job = Job { plan, setup, key, templates, walk, pace, records, stats, start_ns };
+    let cpus = if setup.pin { affinity::spread(stats.tx.len() + stats.rx.len()) } else { Vec::new() };
+    let job = Job { plan, setup, key, templates, walk, pace, records, stats, start_ns, cpus };
     let control = Control::default();
     status::banner(&job, &link.about);
     let outcome = std::thread::scope(|scope| {
@@ -145,6 +146,8 @@ struct Job<'a> {
     records: Queue<Record>,
     stats: Arc<Stats>,
     start_ns: u64,
+    /// The processor of each transmit thread, then of each receive thread; none where they are not pinned.
+    cpus: Vec<usize>,
 }
 
 impl Job<'_> {
@@ -219,6 +222,7 @@ fn open_link(plan: &Plan, setup: &Setup, templates: &[Assigned]) -> Result<Link,
             port_last: setup.ports.last(),
             any_protocol: templates.iter().any(|assigned| assigned.protocol.wire() == Protocol::IP),
         },
+        queues: setup.queues,
     })
 }
 
@@ -237,17 +241,33 @@ fn start<'scope, 'env: 'scope>(
     writer: Writer,
 ) -> Threads<'scope> {
     let answers: Vec<Queue<Announcement>> = link.tx.iter().map(|_| Queue::new(ANSWERS)).collect();
+    let receivers = link.rx.len();
     let rx = link.rx.into_iter().enumerate().map(|(index, queue)| {
-        let rx = receiver(job, queue, index, &answers);
-        scope.spawn(move || receive(rx, index, job, control))
+        let rx = receiver(job, queue, (index, receivers), &answers);
+        let cpu = job.cpus.get(answers.len() + index);
+        scope.spawn(move || {
+            keep_to(cpu);
+            receive(rx, index, job, control);
+        })
     });
     let rx: Vec<_> = rx.collect();
     let tx = link.tx.into_iter().zip(&answers).enumerate().map(|(index, (queue, answers))| {
         let tx = transmitter(job, control, (queue, index), answers.clone());
-        scope.spawn(move || transmit(tx, job, control))
+        let cpu = job.cpus.get(index);
+        scope.spawn(move || {
+            keep_to(cpu);
+            transmit(tx, job, control);
+        })
     });
     let tx = tx.collect();
     Threads { tx, rx, writer: scope.spawn(move || write(writer, job, control)) }
+}
+
+/// Keeps this thread on a processor. One that is gone since is no reason to stop.
+fn keep_to(cpu: Option<&usize>) {
+    if let Some(&cpu) = cpu {
+        affinity::pin(cpu);
+    }
 }
 
 fn transmitter(
@@ -258,7 +278,8 @@ fn transmitter(
 ) -> Tx {
     let (plan, setup) = (job.plan, job.setup);
     let gateways = u16::try_from(setup.gateways.len()).unwrap_or(u16::MAX);
-    let mut neighbours = Neighbours::new(setup.hops.clone(), gateways);
+    let threads = job.stats.tx.len();
+    let mut neighbours = Neighbours::part(setup.hops.clone(), gateways, (index, threads));
     for &(address, mac) in &setup.neighbours {
         neighbours.seed(address, mac);
     }
@@ -282,7 +303,7 @@ fn transmitter(
 fn receiver(
     job: &Job<'_>,
     queue: Box<dyn crate::link::RxQueue>,
-    index: usize,
+    (index, receivers): (usize, usize),
     answers: &[Queue<Announcement>],
 ) -> Rx {
     let (plan, setup) = (job.plan, job.setup);
@@ -294,7 +315,8 @@ fn receiver(
         probes: plan.probes.clone(),
         judge: Judge::new(job.key, setup.ports, plan.passes, sources),
         space: Arc::clone(&plan.space),
-        dedup: Dedup::new(plan.space.len(), dedup::DEFAULT_BYTES),
+        // Each thread hears of its own targets only, so together they need what one alone would.
+        dedup: Dedup::new(plan.space.len(), dedup::DEFAULT_BYTES / receivers),
         records: job.records.clone(),
         answers: answers.to_vec(),
         stats: (Arc::clone(&job.stats), index),

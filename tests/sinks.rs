@@ -3,11 +3,13 @@
 //! Tests that need another process run this very binary again: `child` does what `SWATH_CHILD` says. Tools that are
 //! missing (jq, python3, sqlite3) skip their check, unless `SWATH_REQUIRE_TOOLS` is set: then that is a failure.
 
+mod samples;
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -15,123 +17,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
-use swath::event::{Manifest, Proof, Reason, Record, State, Status, Summary};
+use samples::{UUID, manifest_of, samples};
+use swath::event::{Record, Status, Summary};
 use swath::queue::Queue;
 use swath::sink::{
     Existing, Place, SINKS, Sink, SinkError, SinkErrorKind, SinkKind, parse_place, sink_named,
 };
 use swath::stats::Stats;
-use swath::target::{Port, Protocol, Target};
 use swath::writer::{Outlet, Show, Writer, WriterEvent};
 
 // --- what is written -------------------------------------------------------------------------------------------
 
-fn record(address: &str, port: u16, protocol: Protocol, state: State, reason: Reason) -> Record {
-    let address: IpAddr = address.parse().expect("an address");
-    let port = Port { protocol, number: port };
-    let mut record = Record::new(Target { address, port }, address, state, reason);
-    record.time_ns = 1_795_219_200_123_456_789;
-    record
-}
-
-fn answered_by(record: Record, responder: &str) -> Record {
-    let responder = responder.parse().expect("an address");
-    let moved = Record::new(record.target(), responder, record.state, record.reason);
-    with(moved, |moved| moved.time_ns = record.time_ns)
-}
-
-fn with(mut record: Record, change: impl FnOnce(&mut Record)) -> Record {
-    change(&mut record);
-    record
-}
-
-/// One record of each shape a sink may meet. The golden files hold what becomes of them.
-fn samples() -> Vec<Record> {
-    let open = record("198.18.0.7", 80, Protocol::TCP, State::Open, Reason::SYN_ACK);
-    let open_v6 = record("2001:db8::1:0:0:7", 443, Protocol::TCP, State::Open, Reason::SYN_ACK);
-    let closed = record("198.18.255.255", 22, Protocol::TCP, State::Closed, Reason::RESET);
-    let router = record("203.0.113.9", 65_535, Protocol::TCP, State::Filtered, Reason::ADMIN_PROHIBITED);
-    let router_v6 = record("2001:db8::9", 0, Protocol::UDP, State::Filtered, Reason::NO_ROUTE);
-    vec![
-        open,
-        with(open, |full| {
-            full.rtt_us = 18_234;
-            full.options_hash = 0x0086_d081;
-            full.window = 65_535;
-            full.mss = 1460;
-            full.ip_id = 54_321;
-            full.proof = Proof::Strong;
-            full.ttl = 57;
-            full.window_scale = 7;
-            full.pass = 1;
-        }),
-        with(open_v6, |open| (open.window_scale, open.proof) = (0, Proof::Medium)),
-        with(closed, |closed| closed.ttl = 255),
-        answered_by(router, "192.0.2.254"),
-        answered_by(router_v6, "2001:db8:ffff::1"),
-        record("198.18.0.8", 53, Protocol::UDP, State::Closed, Reason::PORT_UNREACH),
-        record("198.18.0.9", 8, Protocol::ICMP, State::Open, Reason(200)),
-        largest(),
-        with(open, |open| open.time_ns = 0),
-    ]
-}
-
-/// Every field as long as it gets.
-fn largest() -> Record {
-    let target = record("255.255.255.255", 65_535, Protocol(252), State::Unfiltered, Reason(255));
-    with(answered_by(target, "ffff:eeee:dddd:cccc:bbbb:aaaa:9999:8888"), |largest| {
-        largest.time_ns = u64::MAX;
-        largest.rtt_us = u32::MAX;
-        largest.options_hash = u32::MAX;
-        largest.window = u16::MAX;
-        largest.mss = u16::MAX;
-        largest.ip_id = u16::MAX;
-        largest.ttl = u8::MAX;
-        largest.window_scale = 254;
-        largest.pass = u8::MAX;
-    })
-}
-
-fn manifest(uuid: &str, status: Status) -> Manifest {
-    Manifest {
-        scan_uuid: uuid.to_owned(),
-        tool: "swath",
-        version: "0.1.0",
-        argv: vec!["swath".to_owned(), "'; DROP TABLE scan; --".to_owned()],
-        plan_digest: "ab".repeat(32),
-        targets: 131_072,
-        shard_targets: 65_536,
-        excluded_addresses: "0".to_owned(),
-        ports: "22,80".to_owned(),
-        probes: vec!["syn".to_owned()],
-        seed: u64::MAX,
-        order: "v1",
-        shard: 1,
-        shards: 2,
-        passes: 2,
-        first_step: 0,
-        rate_pps: Some(1e6),
-        wait_s: 10.0,
-        interface: "veth0".to_owned(),
-        link: "af_packet".to_owned(),
-        source_addresses: vec![IpAddr::from([198, 18, 0, 1])],
-        status,
-        started_us: 1_795_219_200_000_000,
-        finished_us: (status != Status::Running).then_some(1_795_219_260_000_000),
-        summary: (status != Status::Running).then(|| Summary {
-            planned: 65_536,
-            sent: 65_536,
-            frames_seen: 20,
-            not_ours: 6,
-            invalid: vec![("malformed".to_owned(), 1), ("bad-cookie".to_owned(), 3)],
-            accepted: 10,
-            kernel_drops: 2,
-            ..Summary::default()
-        }),
-    }
-}
-
-const UUID: &str = "3f1c9a52-0d5b-4c3e-9a77-5d1f8f6f0b11";
 const UUID_2: &str = "9b0d3c11-27a8-4d0e-8f6e-0a3c5b7d9e22";
 
 fn file(path: &Path) -> Place {
@@ -140,7 +36,7 @@ fn file(path: &Path) -> Place {
 
 fn open(kind: &SinkKind, place: &Place) -> Result<Box<dyn Sink>, SinkError> {
     let mut sink = (kind.open)(place)?;
-    sink.begin(&manifest(UUID, Status::Running))?;
+    sink.begin(&manifest_of(UUID, Status::Running))?;
     Ok(sink)
 }
 
@@ -149,7 +45,7 @@ fn write_all(kind: &SinkKind, path: &Path, records: &[Record]) {
     let mut sink = open(kind, &file(path)).expect("opens");
     sink.write(records).expect("writes");
     assert_eq!(sink.commit().expect("commits"), records.len() as u64);
-    sink.finish(&manifest(UUID, Status::Complete)).expect("finishes");
+    sink.finish(&manifest_of(UUID, Status::Complete)).expect("finishes");
 }
 
 // --- what stands there -----------------------------------------------------------------------------------------
@@ -346,7 +242,7 @@ fn every_sink_refuses_what_exists_unless_told_otherwise() {
         let place = Place { existing: Existing::Replace, ..file(&path) };
         let mut sink = open(kind, &place).expect("opens");
         sink.write(&samples()).expect("writes");
-        sink.finish(&manifest(UUID, Status::Complete)).expect("finishes");
+        sink.finish(&manifest_of(UUID, Status::Complete)).expect("finishes");
         assert_eq!(count_valid(kind, &path, false), 10, "{}", kind.name);
     }
 }
@@ -359,10 +255,10 @@ fn appending_adds_to_every_sink_and_repeats_no_header() {
         write_all(kind, &path, &samples());
         let place = Place { existing: Existing::Append, ..file(&path) };
         let mut sink = (kind.open)(&place).expect("opens");
-        sink.begin(&manifest(UUID_2, Status::Running)).expect("begins");
+        sink.begin(&manifest_of(UUID_2, Status::Running)).expect("begins");
         sink.write(&samples()).expect("writes");
         assert_eq!(sink.commit().expect("commits"), 10, "records of this scan only");
-        sink.finish(&manifest(UUID_2, Status::Complete)).expect("finishes");
+        sink.finish(&manifest_of(UUID_2, Status::Complete)).expect("finishes");
         assert_eq!(count_valid(kind, &path, false), 20, "{}", kind.name);
         let headers = rendered(&path).lines().filter(|line| line.starts_with("ts,")).count();
         assert_eq!(headers, usize::from(kind.name == "csv"));
@@ -446,9 +342,9 @@ fn a_database_holds_many_scans_and_closes_as_one_file() {
     let path = directory.path().join("results.db");
     write_all(kind("sqlite"), &path, &samples());
     let mut sink = (kind("sqlite").open)(&file(&path)).expect("opens: it is a swath database");
-    sink.begin(&manifest(UUID_2, Status::Running)).expect("begins");
+    sink.begin(&manifest_of(UUID_2, Status::Running)).expect("begins");
     sink.write(&samples()[..3]).expect("writes");
-    sink.finish(&manifest(UUID_2, Status::Interrupted)).expect("finishes");
+    sink.finish(&manifest_of(UUID_2, Status::Interrupted)).expect("finishes");
     let names: Vec<_> =
         fs::read_dir(directory.path()).expect("lists").map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["results.db"]);
@@ -467,7 +363,10 @@ fn a_database_holds_many_scans_and_closes_as_one_file() {
         query(&connection, "SELECT name FROM sqlite_schema WHERE type = 'index' AND sql NOT NULL ORDER BY 1");
     assert_eq!(indexes, [["observation_by_ip"], ["observation_by_ip4"]]);
     let stored = &query(&connection, "SELECT manifest FROM scan WHERE scan_id = 2")[0][0];
-    assert_eq!(*stored, serde_json::to_string(&manifest(UUID_2, Status::Interrupted)).expect("serializes"));
+    assert_eq!(
+        *stored,
+        serde_json::to_string(&manifest_of(UUID_2, Status::Interrupted)).expect("serializes")
+    );
 }
 
 #[test]
@@ -481,7 +380,7 @@ fn a_database_can_be_read_while_the_scan_writes_and_says_that_it_runs() {
     let reader = read_only(&path);
     assert_eq!(query(&reader, "SELECT count(*) FROM observation"), [["10"]]);
     assert_eq!(query(&reader, "SELECT status, finished_us, rows_out FROM scan"), [["running", "", ""]]);
-    sink.finish(&manifest(UUID, Status::Complete)).expect("finishes beside a reader");
+    sink.finish(&manifest_of(UUID, Status::Complete)).expect("finishes beside a reader");
     assert_eq!(query(&reader, "SELECT status, rows_out FROM scan"), [["complete", "20"]]);
 }
 
@@ -617,9 +516,9 @@ fn recover(kind: &SinkKind, path: &Path, found: u64) {
         assert_eq!(statuses, [["running"]]);
     }
     let mut sink = (kind.open)(&Place { existing: Existing::Append, ..file(path) }).expect("opens");
-    sink.begin(&manifest(UUID_2, Status::Running)).expect("begins");
+    sink.begin(&manifest_of(UUID_2, Status::Running)).expect("begins");
     sink.write(&samples()).expect("writes");
-    sink.finish(&manifest(UUID_2, Status::Complete)).expect("finishes");
+    sink.finish(&manifest_of(UUID_2, Status::Complete)).expect("finishes");
     assert_eq!(count_valid(kind, path, false), found + 10);
 }
 
@@ -627,7 +526,7 @@ fn recover(kind: &SinkKind, path: &Path, found: u64) {
 /// against the files.
 fn fill_the_disk(directory: &Path) {
     const RECORDS: usize = 60_000;
-    let mut manifest = manifest(UUID, Status::Running);
+    let mut manifest = manifest_of(UUID, Status::Running);
     let queue = Queue::new(2 * RECORDS);
     let stats = Arc::new(Stats::new(0, 0, SINKS.len()));
     let outlet = |kind: &SinkKind| Outlet {
@@ -704,7 +603,7 @@ fn write_to_stdout() {
     let sink = (kind.open)(&place).expect("opens");
     let outlet = Outlet { name: "-".to_owned(), sink, show: Show::OPEN, stdout: true };
     let mut writer = Writer::new(queue.clone(), stats, vec![outlet]);
-    writer.begin(&manifest(UUID, Status::Running)).expect("begins");
+    writer.begin(&manifest_of(UUID, Status::Running)).expect("begins");
     for second in 0..1000 {
         samples().into_iter().for_each(|record| queue.push(record).expect("room"));
         if writer.step(second * 1_000_000_000).event == Some(WriterEvent::StdoutClosed) {

@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
 
+use super::links::LinkArgs;
+use super::probes::{self, ProbeArgs};
+use super::udp::UdpArgs;
 use crate::dedup::MAX_PASSES;
 use crate::event::State;
 use crate::link::BACKENDS;
@@ -18,7 +21,7 @@ use crate::sink::SINKS;
 use crate::wire::ethernet::Mac;
 
 /// Everything a scan or a plan can be told.
-#[derive(Debug, Parser)]
+#[derive(Debug, Clone, Parser)]
 #[command(
     name = "swath",
     version,
@@ -32,7 +35,7 @@ pub struct Args {
     #[arg(value_name = "TARGETS", help_heading = TARGETS)]
     pub targets: Vec<String>,
 
-    /// Ports: 80  22,80,443  8000-8100  - (1 to 65535)  T:22,U:53
+    /// Ports: 80  22,80,443  8000-8100  - (1 to 65535)  T:22,U:53,S:36412,P:47
     #[arg(short = 'p', long = "ports", value_name = "PORTS", allow_hyphen_values = true, help_heading = TARGETS)]
     pub ports: Vec<String>,
 
@@ -100,11 +103,19 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value = "64", value_parser = clap::value_parser!(u8).range(1..), help_heading = SENDING)]
     pub ttl: u8,
 
+    /// What is asked, and in which frames.
+    #[command(flatten)]
+    pub probes: ProbeArgs,
+
+    /// How UDP ports are asked.
+    #[command(flatten)]
+    pub udp: UdpArgs,
+
     /// Interface to send from [default: where the route to the targets leads]
     #[arg(short = 'e', long, value_name = "NAME", help_heading = SENDING)]
     pub interface: Option<String>,
 
-    /// Address to send from, one of the interface's own
+    /// Address to send from: one of the interface's own, or an unused one of its link, for which swath then answers
     #[arg(short = 'S', long, value_name = "ADDRESS", help_heading = SENDING)]
     pub source_ip: Option<IpAddr>,
 
@@ -120,15 +131,19 @@ pub struct Args {
     #[arg(long, value_name = "NAME", default_value = "auto", help_heading = SENDING)]
     pub link: String,
 
+    /// How many threads send and receive.
+    #[command(flatten)]
+    pub links: LinkArgs,
+
     /// Where results go; repeat for several. Kinds: see the list below [default: lines on standard output]
     #[arg(short = 'o', long = "output", value_name = "PATH", help_heading = RESULTS)]
     pub output: Vec<String>,
 
-    /// States to report: open,closed,filtered or all
-    #[arg(long, value_name = "STATES", default_value = "open", conflicts_with = "open", help_heading = RESULTS)]
-    pub show: Show,
+    /// States to report, from open, closed, filtered, unfiltered, up, open|filtered; or all [default: open,unfiltered,up]
+    #[arg(long, value_name = "STATES", conflicts_with = "open", help_heading = RESULTS)]
+    pub show: Option<Show>,
 
-    /// Report open ports only (the default)
+    /// Report open ports only
     #[arg(long, help_heading = RESULTS)]
     pub open: bool,
 
@@ -144,10 +159,6 @@ pub struct Args {
     #[arg(short = 'q', long, action = ArgAction::SetTrue, help_heading = RESULTS)]
     pub quiet: bool,
 
-    /// Accepted for the habits of other tools; a SYN scan is what happens anyway
-    #[arg(long = "syn-scan", hide = true)]
-    pub syn_scan: bool,
-
     /// Accepted for the habits of other tools; no host is pinged first
     #[arg(long = "no-ping", hide = true)]
     pub no_ping: bool,
@@ -161,6 +172,16 @@ impl Args {
     /// How often each target is probed.
     pub fn passes(&self) -> u8 {
         self.retries.map_or(self.passes, |retries| retries + 1)
+    }
+
+    /// The states that are reported: by default those that somebody looks for.
+    pub fn shown(&self) -> Vec<State> {
+        match &self.show {
+            Some(Show(states)) => states.clone(),
+            None if self.open => vec![State::Open],
+            None if self.probes.hosts_only => vec![State::Up],
+            None => vec![State::Open, State::Unfiltered, State::Up],
+        }
     }
 }
 
@@ -199,11 +220,13 @@ pub(super) fn command() -> clap::Command {
             rows.iter().map(|(name, about)| format!("  {name:column$}  {about}")).collect();
         format!("{title}:\n{}\n", lines.join("\n"))
     };
+    let scans = probes::scans().map(|(name, about)| (name, about.to_owned())).collect();
     let mut links = vec![("auto", "the best that changes nothing on the interface".to_owned())];
     links.extend(BACKENDS.iter().map(|backend| (backend.name, backend.about.to_owned())));
     let sinks = SINKS.iter().map(|sink| (sink.name, sink_line(sink.about, sink.suffixes))).collect();
     let lists = format!(
-        "{}\n{}\n{EXAMPLES}",
+        "{}\n{}\n{}\n{EXAMPLES}",
+        rows("Kinds of probe (--scan NAME)", scans),
         rows("Links (--link NAME)", links),
         rows("Results (-o PATH, or -o NAME:PATH; NAME:- is standard output)", sinks)
     );
@@ -260,13 +283,15 @@ fn layout(text: &str) -> Result<Layout, String> {
 }
 
 const TARGETS: &str = "What to scan";
-const SENDING: &str = "How to send";
+pub(super) const SENDING: &str = "How to send";
 const RESULTS: &str = "Results";
 const EXAMPLES: &str = "\
 Examples:
   swath plan 198.18.0.0/15 -p 22,80,443 --rate 100k      how many, how long, how much; sends nothing
   swath 198.18.0.0/15 -p 22,80,443 --rate 100k -o lab.db  into SQLite
   swath 192.0.2.0/24 --top-ports 100 -o hosts.txt         ip:port lines for the next tool
+  swath -sn 192.0.2.0/24 -o up.txt                        which hosts are there
+  swath 192.0.2.0/24 -p T:80,U:53,S:36412 -PE             several kinds in one order, under one rate
   swath 127.0.0.1 -p 1-65535 --rate 10k                   what listens on this host
   swath -iL targets.txt --exclude-file never.txt -p 443 --show open,closed -o ndjson:- | jq .
 

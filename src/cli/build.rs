@@ -8,17 +8,16 @@ use std::sync::Arc;
 
 use rand::TryRng;
 
-use super::Args;
+use super::{Args, choose, reach, udp};
 use crate::batch::{NextHops, Source};
 use crate::cookie::SourcePorts;
-use crate::host::{Hop, Host, HostError, Interface, InterfaceKind, Reach, Segment, Selection};
+use crate::host::{Host, HostError, InterfaceKind};
 use crate::link::{BACKENDS, Backend, Framing, LinkInterface};
 use crate::path::{Path, Paths};
-use crate::plan::{Gateway, Plan, Setup, Tally};
-use crate::probe::{self, Dress};
+use crate::plan::{Plan, Setup, Tally};
+use crate::probe::Dress;
 use crate::target::{
-    AddressSet, PortSet, RangeList, Ranges, Space, TargetList, parse_excluded_ports, parse_list, parse_ports,
-    read_targets, special, top_ports,
+    AddressSet, Port, Protocol, RangeList, Ranges, Space, TargetList, parse_list, read_targets, special,
 };
 use crate::wire::ethernet::Mac;
 
@@ -46,16 +45,53 @@ pub fn plan(args: &Args) -> Result<Plan, BuildError> {
         );
     }
     let targets = target_list(args)?;
-    let user = excluded(args)?;
-    let ports = port_set(args, targets.endpoints.is_empty() || !targets.ranges.is_empty())?;
-    let probes = vec![probe::by_name("syn").expect("a row of the registry")];
-    let endpoint_ports = targets.endpoints.v4.iter().map(|entry| entry.1);
-    let endpoint_ports = endpoint_ports.chain(targets.endpoints.v6.iter().map(|entry| entry.1));
-    for port in ports.iter().chain(endpoint_ports) {
-        if !probes.iter().any(|probe| probe.protocols().contains(&port.protocol)) {
-            return usage(format!("port {port} cannot be probed: this version has the TCP SYN probe only"));
-        }
+    let needed = targets.endpoints.is_empty() || !targets.ranges.is_empty();
+    let choice = choose::choose(args, &targets.endpoints, needed)?;
+    plan_of(args, targets, choice)
+}
+
+/// The sweep for hosts that comes before a scan with `--discover-first`.
+///
+/// # Errors
+/// As [`plan`].
+pub fn host_plan(args: &Args) -> Result<Plan, BuildError> {
+    let mut targets = target_list(args)?;
+    let endpoints = std::mem::take(&mut targets.endpoints);
+    targets.ranges.v4.extend(endpoints.v4.iter().map(|&(address, _)| (address, address)));
+    targets.ranges.v6.extend(endpoints.v6.iter().map(|&(address, _)| (address, address)));
+    plan_of(args, targets, choose::hosts(args)?)
+}
+
+/// The scan of the hosts that were found up: what [`plan`] would scan, of these addresses only.
+///
+/// # Errors
+/// As [`plan`]; `None` when none of them is left.
+pub fn plan_of_hosts(args: &Args, up: &AddressSet) -> Result<Option<Plan>, BuildError> {
+    let mut targets = target_list(args)?;
+    let everywhere = AddressSet { v4: Ranges::one(0, u32::MAX), v6: Ranges::one(0, u128::MAX) };
+    let down = everywhere.subtract(up);
+    targets.endpoints.v4.retain(|(address, _)| up.v4.contains(*address));
+    targets.endpoints.v6.retain(|(address, _)| up.v6.contains(*address));
+    let ranges = std::mem::take(&mut targets.ranges).into_set().subtract(&down);
+    targets.ranges.v4.extend(ranges.v4.iter());
+    targets.ranges.v6.extend(ranges.v6.iter());
+    if targets.ranges.is_empty() && targets.endpoints.is_empty() {
+        return Ok(None);
     }
+    let mut args = args.clone();
+    args.probes = super::ProbeArgs {
+        scan: args.probes.scan,
+        scanflags: args.probes.scanflags,
+        ..super::ProbeArgs::default()
+    };
+    let choice = choose::choose(&args, &targets.endpoints, !targets.ranges.is_empty())?;
+    plan_of(&args, targets, choice).map(Some)
+}
+
+/// What is to be scanned, of read targets and chosen questions.
+fn plan_of(args: &Args, targets: TargetList, choice: choose::Choice) -> Result<Plan, BuildError> {
+    let user = excluded(args)?;
+    let choose::Choice { ports, probes, udp: asked, about } = choice;
     let endpoints = endpoint_addresses(&targets);
     let applied = special::apply(targets.ranges);
     if let Some(block) = applied.refused.blocks().next() {
@@ -65,7 +101,11 @@ pub fn plan(args: &Args) -> Result<Plan, BuildError> {
     let named = applied.kept.union(&endpoints);
     let never = special::never();
     let removed = user.union(&never);
-    let space = Space::new(&applied.kept, &ports, targets.endpoints, &removed);
+    let pairs = match &asked {
+        Some(probe) => udp::expand_endpoints(probe, targets.endpoints),
+        None => targets.endpoints,
+    };
+    let space = Space::new(&applied.kept, &ports, pairs, &removed);
     let space = Arc::new(space.map_err(|error| BuildError::Usage(error.to_string()))?);
     let swept_over = applied.skipped.subtract(&space.addresses());
     let tally = Tally {
@@ -74,7 +114,7 @@ pub fn plan(args: &Args) -> Result<Plan, BuildError> {
         never: applied.never.union(&endpoints.intersect(&never)).len(),
         excluded: named.subtract(&never).intersect(&user).len(),
         scanned: u128::from(space.address_count()),
-        ports: ports.to_string(),
+        ports: about,
     };
     Ok(Plan {
         space,
@@ -200,30 +240,6 @@ fn excluded(args: &Args) -> Result<AddressSet, BuildError> {
     Ok(list.ranges.into_set())
 }
 
-fn port_set(args: &Args, needed: bool) -> Result<PortSet, BuildError> {
-    let say = |error: crate::target::SpecError| BuildError::Usage(error.to_string());
-    let mut removed = PortSet::default();
-    for text in &args.exclude_ports {
-        removed = removed.union(&parse_excluded_ports(text).map_err(say)?);
-    }
-    let mut ports = PortSet::default();
-    for text in &args.ports {
-        ports = ports.union(&parse_ports(text).map_err(say)?);
-    }
-    let mut ports = ports.subtract(&removed);
-    if let Some(count) = args.top_ports {
-        ports = ports.union(&top_ports(count, &removed).map_err(say)?);
-    }
-    if ports.is_empty() && needed {
-        return usage(if args.ports.is_empty() {
-            "no ports: say -p 80,443, -p - for all, or --top-ports 20".into()
-        } else {
-            "no ports left: --exclude-ports removes all of them".into()
-        });
-    }
-    Ok(ports)
-}
-
 fn endpoint_addresses(list: &TargetList) -> AddressSet {
     let mut ranges = RangeList::default();
     ranges.v4.extend(list.endpoints.v4.iter().map(|&(address, _)| (address, address)));
@@ -258,19 +274,20 @@ fn off_wire(
     backend: &'static Backend,
     argument: Option<PathBuf>,
 ) -> Result<Setup, BuildError> {
-    let mac = Mac::default();
+    let mac = args.probes.adapter_mac.unwrap_or_default();
+    let vlan = args.probes.vlan;
     let mut sources = Vec::new();
     let families = plan.space.blocks().map(|block| block.is_v6).collect::<Vec<bool>>();
     if families.contains(&false) {
         let address = args.source_ip.filter(IpAddr::is_ipv4).unwrap_or(Ipv4Addr::new(192, 0, 2, 1).into());
-        sources.push(Source { address, mac, vlan: None });
+        sources.push(Source { address, mac, vlan });
     }
     if families.contains(&true) {
         let documentation = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into();
         sources.push(Source {
             address: args.source_ip.filter(IpAddr::is_ipv6).unwrap_or(documentation),
             mac,
-            vlan: None,
+            vlan,
         });
     }
     let hops = NextHops::new(1);
@@ -280,12 +297,15 @@ fn off_wire(
         argument,
         chosen: "as asked",
         interface: None,
+        answers_for: Vec::new(),
         sources,
         ports: source_ports(args, DEFAULT_PORTS)?,
         paths: Paths::single(Path::Hop(0)),
         hops,
         gateways: Vec::new(),
         neighbours: Vec::new(),
+        queues: args.links.queues(),
+        pin: args.links.pin,
         rate: args.rate,
         pass_gap: args.pass_gap,
         wait: args.wait,
@@ -300,10 +320,7 @@ fn on_wire(
     (backend, chosen): (&'static Backend, &'static str),
 ) -> Result<Setup, BuildError> {
     let addresses = plan.space.addresses();
-    if !addresses.v6.is_empty() {
-        return usage("this version probes IPv4 only; leave the IPv6 targets out".into());
-    }
-    let interface = choose_interface(args, host, &addresses)?;
+    let interface = reach::choose_interface(args, host, &addresses)?;
     let framing = match interface.kind {
         InterfaceKind::Ethernet => Framing::Ethernet,
         InterfaceKind::Loopback => Framing::Loopback,
@@ -315,11 +332,20 @@ fn on_wire(
             ));
         }
     };
-    let source = source_address(args, host, interface, &addresses)?;
-    let routes = routes(args, host, interface, &addresses)?;
+    if framing != Framing::Ethernet {
+        refuse_ethernet_options(args, &interface.name)?;
+    }
+    let asks_link = |port: &Port| matches!(port.protocol, Protocol::ARP | Protocol::ND);
+    if plan.space.blocks().any(|block| block.ports.iter().any(asks_link)) {
+        reach::refuse_routed(args, host, interface, &addresses)?;
+    }
+    let sources = reach::source_addresses(args, host, interface, &addresses)?;
+    let routes = reach::routes(args, host, interface, &addresses)?;
     let on_link = routes.on_link.min(u64::from(u16::MAX) - routes.gateways.len() as u64);
+    // Each transmit thread has slots of its own for all of them, as far as the table goes.
+    let on_link = on_link.saturating_mul(args.links.tx_threads as u64);
     let capacity = u16::try_from(on_link + routes.gateways.len() as u64).unwrap_or(u16::MAX);
-    let mac = Mac(interface.mac);
+    let mac = args.probes.adapter_mac.unwrap_or(Mac(interface.mac));
     let known = host.neighbours.iter().filter(|known| known.usable && known.interface == interface.index);
     let neighbours = known.map(|known| (known.address, Mac(known.mac)));
     Ok(Setup {
@@ -327,12 +353,15 @@ fn on_wire(
         argument: None,
         chosen,
         interface: Some(LinkInterface { name: interface.name.clone(), index: interface.index, mac, framing }),
-        sources: vec![Source { address: source.into(), mac, vlan: None }],
+        answers_for: sources.iter().copied().filter(|address| reach::is_borrowed(host, *address)).collect(),
+        sources: sources.into_iter().map(|address| Source { address, mac, vlan: args.probes.vlan }).collect(),
         ports: source_ports(args, free_ports(host.local_port_range))?,
         paths: routes.paths,
         hops: NextHops::new(capacity.max(1)),
         gateways: routes.gateways,
         neighbours: neighbours.collect(),
+        queues: args.links.queues(),
+        pin: args.links.pin,
         rate: args.rate,
         pass_gap: args.pass_gap,
         wait: args.wait,
@@ -340,197 +369,17 @@ fn on_wire(
     })
 }
 
-/// The interface the user named, or the one that reaches most of the targets.
-fn choose_interface<'a>(
-    args: &Args,
-    host: &'a Host,
-    addresses: &AddressSet,
-) -> Result<&'a Interface, BuildError> {
-    if let Some(name) = &args.interface {
-        let interface = host.interface(name)?;
-        if !interface.up {
-            return Err(HostError::InterfaceDown { name: name.clone() }.into());
-        }
-        return Ok(interface);
+/// Options that need Ethernet frames, where there are none.
+fn refuse_ethernet_options(args: &Args, name: &str) -> Result<(), BuildError> {
+    let given = [
+        (args.probes.vlan.is_some(), "--vlan"),
+        (args.probes.adapter_mac.is_some(), "--adapter-mac"),
+        (args.router_mac.is_some(), "--router-mac"),
+    ];
+    match given.iter().find(|(given, _)| *given) {
+        Some((_, option)) => usage(format!("{option}: frames on {name} have no Ethernet header")),
+        None => Ok(()),
     }
-    let reached = |interface: &&Interface| {
-        let segments = host.segments_v4(interface, Selection::ByRoute);
-        let loopback = interface.kind == InterfaceKind::Loopback;
-        overlap(&segments, &addresses.v4, |reach| match reach {
-            Reach::Hop(Hop::Local) => loopback,
-            Reach::Hop(_) => !loopback,
-            _ => false,
-        })
-    };
-    let candidates = host.interfaces.iter().filter(|interface| interface.up);
-    let best = candidates.map(|interface| (reached(&interface), interface)).max_by_key(|(count, _)| *count);
-    match best {
-        Some((count, interface)) if 0 < count => Ok(interface),
-        _ => {
-            let first = addresses.v4.iter().next().map_or(Ipv4Addr::UNSPECIFIED, |(first, _)| first.into());
-            host.route_to(first.into(), None)?;
-            Err(HostError::NoRoute { address: first.into(), interface: None }.into())
-        }
-    }
-}
-
-/// How many addresses lie in segments that are reached in a certain way.
-fn overlap(segments: &[Segment<u32>], addresses: &Ranges<u32>, wanted: impl Fn(Reach) -> bool) -> u128 {
-    within(segments, wanted).intersect(addresses).count()
-}
-
-fn within(segments: &[Segment<u32>], wanted: impl Fn(Reach) -> bool) -> Ranges<u32> {
-    let wanted = segments.iter().filter(|segment| wanted(segment.reach));
-    Ranges::from_unsorted(wanted.map(|segment| (segment.first, segment.last)).collect())
-}
-
-/// Where probes come from: the user's choice if it is the interface's own, else what the route says.
-fn source_address(
-    args: &Args,
-    host: &Host,
-    interface: &Interface,
-    addresses: &AddressSet,
-) -> Result<Ipv4Addr, BuildError> {
-    let own: Vec<String> = interface.addresses.iter().map(|own| own.address.to_string()).collect();
-    match args.source_ip {
-        Some(IpAddr::V4(address)) if interface.addresses.iter().any(|own| own.address == address) => {
-            Ok(address)
-        }
-        Some(address) => usage(format!(
-            "--source-ip {address} is no IPv4 address of {} (it has {}); replies would go elsewhere",
-            interface.name,
-            if own.is_empty() { "none".into() } else { own.join(", ") }
-        )),
-        None => {
-            let mut samples =
-                addresses.v4.iter().flat_map(|(first, last)| [first, last, first / 2 + last / 2]);
-            let routed = samples.find_map(|sample| {
-                match host.route_to(IpAddr::V4(sample.into()), args.interface.as_deref()) {
-                    Ok(routing) if routing.interface == interface.index => match routing.source {
-                        IpAddr::V4(source) => Some(source),
-                        IpAddr::V6(_) => None,
-                    },
-                    _ => None,
-                }
-            });
-            let first = interface.addresses.iter().find_map(|own| match own.address {
-                IpAddr::V4(address) => Some(address),
-                IpAddr::V6(_) => None,
-            });
-            let family = crate::host::IpFamily::V4;
-            routed
-                .or(first)
-                .ok_or_else(|| HostError::NoAddress { name: interface.name.clone(), family }.into())
-        }
-    }
-}
-
-struct Routes {
-    paths: Paths,
-    gateways: Vec<Gateway>,
-    /// Number of targets' addresses that are reached directly.
-    on_link: u64,
-}
-
-/// Every segment's path, and the gateways. An address without a route is an error: it would be counted as silent.
-fn routes(
-    args: &Args,
-    host: &Host,
-    interface: &Interface,
-    addresses: &AddressSet,
-) -> Result<Routes, BuildError> {
-    let selection = if args.interface.is_some() { Selection::Forced } else { Selection::ByRoute };
-    let segments = host.segments_v4(interface, selection);
-    let loopback = interface.kind == InterfaceKind::Loopback;
-    if args.router_mac.is_none() {
-        refuse_unreachable(host, interface, (&segments, selection), addresses)?;
-    }
-    let mut gateways: Vec<Gateway> = Vec::new();
-    if let Some(mac) = args.router_mac {
-        gateways.push(Gateway { hop: 0, address: Ipv4Addr::UNSPECIFIED.into(), mac: Some(mac) });
-    }
-    if !loopback {
-        refuse_named_own(&segments, addresses)?;
-    }
-    let mut table = Vec::with_capacity(segments.len());
-    for segment in &segments {
-        let used = 0 < Ranges::one(segment.first, segment.last).intersect(&addresses.v4).count();
-        let path = match segment.reach {
-            Reach::Hop(Hop::Local) if loopback => Path::Hop(0),
-            Reach::Hop(Hop::Local) => Path::Own,
-            Reach::ManyStations => Path::ManyStations,
-            _ if args.router_mac.is_some() => Path::Hop(0),
-            Reach::Hop(Hop::Bare) => Path::Hop(0),
-            Reach::Hop(Hop::OnLink) => Path::OnLink,
-            Reach::Hop(Hop::Gateway(IpAddr::V4(address))) if used => {
-                Path::Hop(gateway(&mut gateways, host, interface, address.into()))
-            }
-            Reach::Hop(Hop::Gateway(IpAddr::V6(address))) if used => {
-                return usage(format!(
-                    "the gateway {address} is IPv6; this version asks for IPv4 gateways only, give --router-mac"
-                ));
-            }
-            _ => continue,
-        };
-        if used {
-            table.push((segment.first, path));
-        }
-    }
-    let on_link = overlap(&segments, &addresses.v4, |reach| reach == Reach::Hop(Hop::OnLink));
-    Ok(Routes { paths: Paths::new(table), gateways, on_link: u64::try_from(on_link).unwrap_or(u64::MAX) })
-}
-
-/// The slot of a gateway, new or known.
-fn gateway(gateways: &mut Vec<Gateway>, host: &Host, interface: &Interface, address: IpAddr) -> u16 {
-    if let Some(known) = gateways.iter().find(|known| known.address == address) {
-        return known.hop;
-    }
-    let hop = u16::try_from(gateways.len()).unwrap_or(u16::MAX);
-    let mac = host.neighbour(interface.index, address).map(Mac);
-    gateways.push(Gateway { hop, address, mac });
-    hop
-}
-
-/// This host's own addresses do not answer over the wire. Inside a larger range they are counted as failed; named by
-/// themselves they are a mistake.
-fn refuse_named_own(segments: &[Segment<u32>], addresses: &AddressSet) -> Result<(), BuildError> {
-    let own = within(segments, |reach| reach == Reach::Hop(Hop::Local));
-    let named = addresses.v4.iter().find(|&(first, last)| {
-        let range = Ranges::one(first, last);
-        own.intersect(&range).count() == range.count()
-    });
-    let Some((first, _)) = named else { return Ok(()) };
-    let first = Ipv4Addr::from(first);
-    usage(format!(
-        "{first} is this host itself, which does not answer over the wire; scan it by itself, over loopback"
-    ))
-}
-
-fn refuse_unreachable(
-    host: &Host,
-    interface: &Interface,
-    (segments, selection): (&[Segment<u32>], Selection),
-    addresses: &AddressSet,
-) -> Result<(), BuildError> {
-    let lost = within(segments, |reach| matches!(reach, Reach::Unreachable | Reach::Elsewhere))
-        .intersect(&addresses.v4);
-    let Some((first, last)) = lost.iter().next() else { return Ok(()) };
-    let (first, last) = (Ipv4Addr::from(first), Ipv4Addr::from(last));
-    let elsewhere = match selection {
-        Selection::Forced => None,
-        Selection::ByRoute => {
-            host.route_to(first.into(), None).ok().and_then(|routing| host.interface_at(routing.interface))
-        }
-    };
-    let why = elsewhere.map_or_else(
-        || "there is no route to them".into(),
-        |other| format!("the route to them leads over {}; scan them apart, or choose with -e", other.name),
-    );
-    usage(format!(
-        "{} of the addresses, {first} to {last} first, cannot be reached over {}: {why}",
-        lost.count(),
-        interface.name
-    ))
 }
 
 /// The user's source ports, or the default.

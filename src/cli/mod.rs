@@ -5,12 +5,20 @@
 mod args;
 mod bench;
 pub mod build;
+mod choose;
+mod links;
+mod probes;
+mod reach;
 mod spelling;
+mod udp;
 
 use std::ffi::OsString;
 
 pub use args::{Args, Show};
 pub use bench::{BenchArgs, Length, Subject};
+pub use links::LinkArgs;
+pub use probes::ProbeArgs;
+pub use udp::UdpArgs;
 
 /// What the user asked for.
 #[derive(Debug)]

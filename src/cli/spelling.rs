@@ -21,7 +21,9 @@ pub(super) fn canonical(words: Vec<OsString>, command: &clap::Command) -> Result
         if let Some((_, instead)) = REFUSED.iter().find(|(option, _)| *option == text) {
             return Err(format!("swath: there is no {text}: {instead}\n"));
         }
-        if let Some((_, long)) = TWO_LETTERS.iter().find(|(short, _)| *short == text) {
+        if let Some(words) = scan_letters(text).or_else(|| ping_letter(text)) {
+            canonical.extend(words);
+        } else if let Some((_, long)) = TWO_LETTERS.iter().find(|(short, _)| *short == text) {
             canonical.push(OsString::from(long));
         } else if let Some(rest) = text.strip_prefix("--").filter(|rest| !rest.is_empty()) {
             canonical.push(long_option(rest, command));
@@ -31,6 +33,65 @@ pub(super) fn canonical(words: Vec<OsString>, command: &clap::Command) -> Result
     }
     Ok(canonical)
 }
+
+/// `-sSU` to `--scan=syn --scan=udp`; none for a word with a letter that is no kind of scan.
+fn scan_letters(text: &str) -> Option<Vec<OsString>> {
+    let letters = text.strip_prefix("-s").filter(|letters| !letters.is_empty())?;
+    let option = |letter: char| {
+        SCANS.iter().find(|(known, _)| *known == letter).map(|(_, option)| OsString::from(option))
+    };
+    letters.chars().map(option).collect()
+}
+
+/// `-PS22,80` to `--ping-syn=22,80`, `-PE` to `--ping`.
+fn ping_letter(text: &str) -> Option<Vec<OsString>> {
+    let rest = text.strip_prefix("-P")?;
+    let (_, option, takes_ports) = PINGS.iter().find(|(letter, _, _)| rest.starts_with(*letter)).copied()?;
+    let mut word = OsString::from(option);
+    match (&rest[1..], takes_ports) {
+        ("", _) => {}
+        (_, false) => return None,
+        (ports, true) => {
+            word.push("=");
+            word.push(ports);
+        }
+    }
+    Some(vec![word])
+}
+
+/// The letters behind `-s`.
+const SCANS: &[(char, &str)] = &[
+    ('S', "--scan=syn"),
+    ('F', "--scan=fin"),
+    ('N', "--scan=null"),
+    ('X', "--scan=xmas"),
+    ('A', "--scan=ack"),
+    ('W', "--scan=window"),
+    ('M', "--scan=maimon"),
+    ('U', "--scan=udp"),
+    ('Y', "--scan=init"),
+    ('Z', "--scan=cookie-echo"),
+    ('O', "--scan=ip"),
+    ('n', "--hosts-only"),
+    ('P', "--hosts-only"),
+];
+
+/// The letters behind `-P`, and whether ports may follow.
+const PINGS: &[(char, &str, bool)] = &[
+    ('E', "--ping", false),
+    ('P', "--ping-timestamp", false),
+    ('M', "--ping-mask", false),
+    ('S', "--ping-syn", true),
+    ('A', "--ping-ack", true),
+    ('U', "--ping-udp", true),
+    ('Y', "--ping-init", true),
+    ('O', "--ping-ip", true),
+    ('R', "--arp", false),
+    ('n', "--no-ping", false),
+    ('0', "--no-ping", false),
+    ('N', "--no-ping", false),
+    ('D', "--no-ping", false),
+];
 
 /// `--Exclude_File=x` to `--exclude-file=x`. A name nobody knows stays as it is: clap explains.
 fn long_option(rest: &str, command: &clap::Command) -> OsString {
@@ -57,8 +118,7 @@ fn plain(name: &str) -> String {
 }
 
 /// Short options of two letters.
-const TWO_LETTERS: &[(&str, &str)] =
-    &[("-iL", "--include-file"), ("-sS", "--syn-scan"), ("-Pn", "--no-ping")];
+const TWO_LETTERS: &[(&str, &str)] = &[("-iL", "--include-file")];
 
 /// Short options of two letters that would otherwise be read as an option and its value (`-o J`), and what to say
 /// instead.
@@ -71,9 +131,9 @@ const REFUSED: &[(&str, &str)] = &[
     ("-oB", "write -o FILE.db (SQLite), which needs no conversion"),
     ("-oN", "lines of text are the default on standard output; -o text:FILE writes them to a file"),
     ("-oA", "repeat -o, once for each format: -o FILE.db -o FILE.ndjson"),
-    ("-sT", "this version sends SYNs only, which needs no option"),
-    ("-sU", "this version sends SYNs only"),
-    ("-sA", "this version sends SYNs only"),
+    ("-sT", "this version asks with packets of its own, which needs no option"),
+    ("-sI", "an idle scan speaks in a third party's name"),
+    ("-sL", "swath plan says what a scan would do"),
     ("-sV", "this version asks services nothing"),
 ];
 
@@ -81,6 +141,7 @@ const REFUSED: &[(&str, &str)] = &[
 const ALIASES: &[(&str, &str)] = &[
     ("adapter", "interface"),
     ("adapterip", "source-ip"),
+    ("pingscan", "hosts-only"),
     ("adapterport", "source-port"),
     ("destmac", "router-mac"),
     ("excludeip", "exclude"),
@@ -143,6 +204,16 @@ mod tests {
     }
 
     #[test]
+    fn letters_of_nmap_become_names() {
+        assert_eq!(spelled(&["-sSU", "-sn"]), ["--scan=syn", "--scan=udp", "--hosts-only"]);
+        assert_eq!(
+            spelled(&["-PE", "-PS", "-PA80,443", "-Pn"]),
+            ["--ping", "--ping-syn", "--ping-ack=80,443", "--no-ping"]
+        );
+        assert_eq!(spelled(&["-sQ", "-PEx"]), ["-sQ", "-PEx"]);
+    }
+
+    #[test]
     fn every_alias_leads_to_an_option_that_exists() {
         let command = command();
         let longs: Vec<&str> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
@@ -153,8 +224,10 @@ mod tests {
                 "{alias} hides an option"
             );
         }
-        for (short, long) in TWO_LETTERS {
-            assert!(longs.contains(&&long[2..]), "{short} -> {long}");
+        let letters = SCANS.iter().map(|(_, long)| *long).chain(PINGS.iter().map(|(_, long, _)| *long));
+        for long in TWO_LETTERS.iter().map(|(_, long)| *long).chain(letters) {
+            let name = long[2..].split('=').next().expect("a name");
+            assert!(longs.contains(&name), "{long}");
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use super::{Exit, complain};
+use crate::batch::Family;
 use crate::cli::{Args, build};
 use crate::order;
 use crate::plan::{Plan, wire_bits};
@@ -82,7 +83,15 @@ fn describe(plan: &Plan, args: &Args) -> String {
 
 /// Length of the longest frame of the plan.
 fn frame_length(plan: &Plan) -> usize {
-    let templates = plan.example_templates();
-    let lengths = templates.iter().map(|assigned| assigned.template.frame_length());
-    lengths.max().unwrap_or(0)
+    let addresses = plan.space.addresses();
+    let exists = |family| match family {
+        Family::V4 => !addresses.v4.is_empty(),
+        Family::V6 => !addresses.v6.is_empty(),
+    };
+    let templates = plan.example_templates().into_iter().map(|assigned| assigned.template);
+    templates
+        .filter(|template| exists(template.family()))
+        .map(|template| template.frame_length())
+        .max()
+        .unwrap_or(0)
 }

@@ -85,7 +85,7 @@ fn places(args: &Args) -> Result<Places, SinkError> {
 
 /// Opens the sinks: before the first packet, so that a full disk or a missing directory costs nothing.
 fn outlets(args: &Args, places: Places) -> Result<Vec<Outlet>, SinkError> {
-    let show = Show::states(&args.show.0);
+    let show = Show::states(&args.shown());
     let open = |(argument, kind, place): (String, &'static SinkKind, Place)| {
         let stdout = place.stdout;
         let name = if stdout { "standard output".to_owned() } else { argument };

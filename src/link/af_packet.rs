@@ -13,7 +13,7 @@ use crate::link::local::LocalSender;
 use crate::link::stamper::Stamper;
 use crate::link::{
     Accepted, Backend, FrameSpan, Framing, Link, LinkError, LinkInterface, LinkSpec, Received, RxQueue,
-    Stall, TxQueue, filter, frame,
+    Stall, TxQueue, filter, frame, steer,
 };
 use crate::sys::mmsg::{self, Destination};
 use crate::sys::ring::{Ring, RingSize};
@@ -40,23 +40,48 @@ fn open(spec: &LinkSpec) -> Result<Link, LinkError> {
         name: BACKEND.name,
         reason: "no interface to send on".to_owned(),
     })?;
-    let (sender, how) = FrameSender::open(interface)?;
-    let (rx, ring) = receive_queue(spec, interface)?;
-    let about = format!("af_packet on {}: {how}; {ring}", interface.name);
-    let tx = Transmit { stamper: Stamper::new(spec), sender };
-    Ok(Link { tx: vec![Box::new(tx)], rx: vec![rx], about })
+    let (mut tx, mut how): (Vec<Box<dyn TxQueue>>, _) = (Vec::new(), "");
+    for _ in 0..spec.queues.tx {
+        let (sender, path) = FrameSender::open(interface)?;
+        tx.push(Box::new(Transmit { stamper: Stamper::new(spec), sender }));
+        how = path;
+    }
+    let (rx, ring) = receive_queues(spec, interface)?;
+    let sockets = if tx.len() == 1 { String::new() } else { format!("{} sockets, ", tx.len()) };
+    let about = format!("af_packet on {}: {sockets}{how}; {ring}", interface.name);
+    Ok(Link { tx, rx, about })
 }
 
-/// Opens the receive queue of this link, for links that have none of their own; says what was obtained.
-pub(super) fn receive_queue(
+/// Opens the receive queues of this link, for links that have none of their own; says what was obtained.
+pub(super) fn receive_queues(
     spec: &LinkSpec,
     interface: &LinkInterface,
-) -> Result<(Box<dyn RxQueue>, String), LinkError> {
-    let program = filter::program(&spec.filter, interface.framing);
-    let ring = Ring::open(interface.index, &program, RING)
-        .map_err(|error| opening("open a receive ring on", interface.name.clone(), error))?;
-    let about = format!("TPACKET_V3 ring of {} x {} KiB", RING.blocks, RING.block_bytes >> 10);
-    Ok((Box::new(Receive { ring, spans: Vec::new(), interface: interface.name.clone() }), about))
+) -> Result<(Vec<Box<dyn RxQueue>>, String), LinkError> {
+    let filter = filter::program(&spec.filter, interface.framing);
+    let count = spec.queues.rx.max(1);
+    // All of them together hold as much as one alone would.
+    let size =
+        RingSize { blocks: RING.blocks / u32::try_from(count).map_or(64, u32::next_power_of_two), ..RING };
+    let failed = |operation| move |error| opening(operation, interface.name.clone(), error);
+    let open = || Ring::open(interface.index, &filter, size).map_err(failed("open a receive ring on"));
+    let mut rings = vec![open()?];
+    if 1 < count {
+        let group = rings[0].lead_group(&steer::program()).map_err(failed("divide what is received on"))?;
+        for _ in 1..count {
+            let ring = open()?;
+            ring.join_group(group).map_err(failed("divide what is received on"))?;
+            rings.push(ring);
+        }
+    }
+    let many = match count {
+        1 => "TPACKET_V3 ring of".to_owned(),
+        count => format!("{count} TPACKET_V3 rings, divided by target, of"),
+    };
+    let about = format!("{many} {} x {} KiB", size.blocks, size.block_bytes >> 10);
+    let queue = |ring| -> Box<dyn RxQueue> {
+        Box::new(Receive { ring, spans: Vec::new(), interface: interface.name.clone() })
+    };
+    Ok((rings.into_iter().map(queue).collect(), about))
 }
 
 /// Sends finished frames one by one or in batches, without looking at them.

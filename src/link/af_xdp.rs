@@ -36,31 +36,40 @@ fn open(spec: &LinkSpec) -> Result<Link, LinkError> {
             return Err(unusable(&format!("no interface mode '{word}'; there are copy and zerocopy")));
         }
     };
+    let (rx, receives) = af_packet::receive_queues(spec, interface)?;
+    let (mut tx, mut numbers, mut how): (Vec<Box<dyn TxQueue>>, _, _) = (Vec::new(), Vec::new(), "");
+    for _ in 0..spec.queues.tx {
+        let (queue, number) = transmit(spec, interface, wanted)?;
+        how = match queue.mode {
+            XskMode::Copy => "copy mode",
+            XskMode::ZeroCopy => "zero-copy",
+        };
+        numbers.push(number.to_string());
+        tx.push(Box::new(queue));
+    }
+    let queues = if numbers.len() == 1 { "queue" } else { "queues" };
+    let about = format!("af_xdp on {} {queues} {}: {how}; {receives}", interface.name, numbers.join(", "));
+    Ok(Link { tx, rx, about })
+}
+
+/// Opens a transmit queue; returns the number of the interface's queue it goes to.
+fn transmit(
+    spec: &LinkSpec,
+    interface: &LinkInterface,
+    wanted: XskMode,
+) -> Result<(Transmit, u32), LinkError> {
     let stamper = Stamper::new(spec);
     if FRAME_BYTES < stamper.stride() {
         return Err(unusable("frames are too long"));
     }
     let (housekeeping, _) = FrameSender::open(interface)?;
-    let (rx, receives) = af_packet::receive_queue(spec, interface)?;
     let socket = XskSender::open(FRAMES).map_err(|error| opening("open an AF_XDP socket", &error))?;
     socket.raise_send_buffer(SEND_BUFFER_BYTES);
     let queue = bind(&socket, interface, wanted)?;
     let mode = socket.mode().map_err(|error| opening("read the mode of an AF_XDP socket", &error))?;
-    let how = match mode {
-        XskMode::Copy => "copy mode",
-        XskMode::ZeroCopy => "zero-copy",
-    };
-    let about = format!("af_xdp on {} queue {queue}: {how}; {receives}", interface.name);
-    let tx = Transmit {
-        stamper,
-        socket,
-        mode,
-        housekeeping,
-        interface: interface.name.clone(),
-        lost_later: 0,
-        looked: false,
-    };
-    Ok(Link { tx: vec![Box::new(tx)], rx: vec![rx], about })
+    let interface = interface.name.clone();
+    let transmit = Transmit { stamper, socket, mode, housekeeping, interface, lost_later: 0, looked: false };
+    Ok((transmit, queue))
 }
 
 fn unusable(reason: &str) -> LinkError {
@@ -97,7 +106,11 @@ fn bind(socket: &XskSender, interface: &LinkInterface, mode: XskMode) -> Result<
             }
         }
         if deadline <= Instant::now() {
-            return Err(unusable(&format!("other AF_XDP sockets have all queues of {}", interface.name)));
+            return Err(unusable(&format!(
+                "AF_XDP sockets have all queues of {name}; take fewer threads (--tx-threads), or give it more queues \
+                 (ethtool -L {name} combined N)",
+                name = interface.name
+            )));
         }
         std::thread::sleep(BUSY / 50);
     }

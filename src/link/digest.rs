@@ -120,6 +120,42 @@ impl fmt::Display for Digest {
     }
 }
 
+/// The digest of a multiset of frames: equal for equal frames in any order, by any number of threads. It is the sum of
+/// the digests that each frame has alone, and their number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SumDigest {
+    sum: u64,
+    frames: u64,
+}
+
+impl SumDigest {
+    /// The digest of no frame.
+    pub const fn new() -> SumDigest {
+        SumDigest { sum: 0, frames: 0 }
+    }
+
+    /// Adds one frame.
+    #[inline]
+    pub fn add(&mut self, frame: &[u8]) {
+        let mut alone = Digest::new();
+        alone.add(frame);
+        self.sum = self.sum.wrapping_add(alone.value());
+        self.frames += 1;
+    }
+
+    /// Adds the frames of another.
+    pub fn join(&mut self, other: &SumDigest) {
+        self.sum = self.sum.wrapping_add(other.sum);
+        self.frames += other.frames;
+    }
+}
+
+impl fmt::Display for SumDigest {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "frames {} sum {:016x}", self.frames, self.sum)
+    }
+}
+
 /// What the counter grows by for each block of a frame of `length` bytes.
 #[inline]
 fn step(length: usize) -> u64 {

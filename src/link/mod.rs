@@ -19,6 +19,7 @@ mod pcap;
 #[cfg(test)]
 mod sample;
 mod stamper;
+mod steer;
 mod xdp_live;
 mod xdp_program;
 
@@ -173,9 +174,9 @@ pub struct Backend {
 
 /// An opened link.
 pub struct Link {
-    /// The transmit queues, one per transmit thread.
+    /// The transmit queues, as many as were asked for.
     pub tx: Vec<Box<dyn TxQueue>>,
-    /// The receive queues; none for a link that receives nothing.
+    /// The receive queues, as many as were asked for; none for a link that receives nothing.
     pub rx: Vec<Box<dyn RxQueue>>,
     /// What was obtained, in words: mode, ring sizes.
     pub about: String,
@@ -196,6 +197,24 @@ pub struct LinkSpec {
     pub gate: Arc<Gate>,
     /// Which frames the receive queue is interested in.
     pub filter: Filter,
+    /// How many queues to open.
+    pub queues: Queues,
+}
+
+/// How many queues a link opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Queues {
+    /// Transmit queues: one for each transmit thread.
+    pub tx: usize,
+    /// Receive queues: one for each receive thread. All frames about one target's address come by the same one.
+    pub rx: usize,
+}
+
+impl Queues {
+    /// One queue each way.
+    pub const ONE: Queues = Queues { tx: 1, rx: 1 };
+    /// Most queues each way.
+    pub const MOST: usize = 64;
 }
 
 /// The interface a link runs on.
@@ -296,7 +315,7 @@ mod tests {
     fn a_backend_that_transmits_asks_for_an_interface_and_the_others_open_without() {
         let directory = tempfile::tempdir().expect("a directory");
         for backend in BACKENDS {
-            let argument = Some(directory.path().join(backend.name));
+            let argument = (backend.name == "pcap").then(|| directory.path().join(backend.name));
             let result = (backend.open)(&LinkSpec { argument, ..sample::spec() });
             match result {
                 Ok(link) => {
@@ -318,7 +337,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         for backend in BACKENDS.iter().filter(|backend| !backend.transmits) {
             let gate = Arc::new(Gate::new([(excluded, excluded)], []));
-            let argument = Some(directory.path().join(backend.name));
+            let argument = (backend.name == "pcap").then(|| directory.path().join(backend.name));
             let mut link = (backend.open)(&LinkSpec { argument, gate, ..sample::spec() }).expect("opened");
             let queue = &mut link.tx[0];
             assert_eq!(queue.submit(&sample::batch(0, 3)).expect("allowed").lanes, 0b111);

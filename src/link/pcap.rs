@@ -27,6 +27,10 @@ fn open(spec: &LinkSpec) -> Result<Link, LinkError> {
         let reason = "name the file to write: --link pcap:FILE".to_owned();
         return Err(LinkError::Unusable { name: "pcap", reason });
     };
+    if 1 < spec.queues.tx {
+        let reason = "one file is written by one thread; leave --tx-threads out".to_owned();
+        return Err(LinkError::Unusable { name: "pcap", reason });
+    }
     let file = create(path)?;
     let object = path.display().to_string();
     let about = format!("pcap: frames are written to {object}, not sent");
@@ -144,7 +148,7 @@ mod tests {
             [sample::batch(0, 64), sample::batch(64, 7), sample::batch(71, 0), sample::batch(71, 64)];
         let written = digest_of(&mut open(&spec).expect("opened"), &batches);
         let null = crate::link::BACKENDS.iter().find(|backend| backend.name == "null").expect("a row");
-        assert_eq!(digest_of(&mut (null.open)(&spec).expect("opened"), &batches), written);
+        assert_eq!(digest_of(&mut (null.open)(&sample::spec()).expect("opened"), &batches), written);
         assert!(written.starts_with("frames 135 digest "), "{written}");
 
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/pcap_digest.py");

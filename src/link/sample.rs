@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::batch::{Batch, NextHops, Template};
 use crate::gate::Gate;
-use crate::link::{Filter, LinkSpec};
+use crate::link::{Filter, LinkSpec, Queues};
 use crate::wire::ethernet::{self, Mac};
 
 /// A SYN from 192.0.2.1 with one option (MSS): 58 bytes of Ethernet.
@@ -34,6 +34,7 @@ pub(crate) fn spec() -> LinkSpec {
         hops: NextHops::new(1),
         gate: Arc::new(Gate::open()),
         filter: Filter { addresses: Vec::new(), port_first: 40_000, port_last: 40_255, any_protocol: false },
+        queues: Queues::ONE,
     }
 }
 

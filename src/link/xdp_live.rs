@@ -11,6 +11,7 @@
 //! long as the link is open, which on a real NIC may reset it. Receives through packet sockets.
 
 use std::io;
+use std::sync::Arc;
 
 use crate::batch::{Batch, LANES};
 use crate::link::af_packet::{self, FrameSender};
@@ -42,19 +43,25 @@ fn open(spec: &LinkSpec) -> Result<Link, LinkError> {
     if interface.framing != Framing::Ethernet {
         return Err(unusable(&format!("{} has no Ethernet header; use af_packet", interface.name)));
     }
-    let (housekeeping, _) = FrameSender::open(interface)?;
-    let (rx, receives) = af_packet::receive_queue(spec, interface)?;
-    let stamper = Stamper::new(spec);
-    let engine = Engine::open(interface, &stamper)?;
-    let also = if engine.companion.is_some() { ", a pass program attached to the interface" } else { "" };
+    let (rx, receives) = af_packet::receive_queues(spec, interface)?;
+    // One for all engines: a driver has room for one program.
+    let companion = companion(interface)?.map(Arc::new);
+    let (mut tx, mut pins): (Vec<Box<dyn TxQueue>>, _) = (Vec::new(), Vec::new());
+    for _ in 0..spec.queues.tx {
+        let (housekeeping, _) = FrameSender::open(interface)?;
+        let stamper = Stamper::new(spec);
+        let engine = Engine::open(interface, &stamper, companion.clone())?;
+        pins.push(engine.pin.0.name().to_owned());
+        let (runs, lane_of) = (Vec::new(), vec![0; SLOT_COUNT].into());
+        tx.push(Box::new(Transmit { stamper, engine, housekeeping, runs, lane_of }));
+    }
+    let also = if companion.is_some() { ", a pass program attached to the interface" } else { "" };
     let about = format!(
         "xdp_live on {}: up to {SLOT_COUNT} frames a run, losses known by tracepoints, program pinned by {}{also}; {receives}",
         interface.name,
-        engine.pin.0.name(),
+        pins.join(", "),
     );
-    let tx =
-        Transmit { stamper, engine, housekeeping, runs: Vec::new(), lane_of: vec![0; SLOT_COUNT].into() };
-    Ok(Link { tx: vec![Box::new(tx)], rx: vec![rx], about })
+    Ok(Link { tx, rx, about })
 }
 
 fn unusable(reason: &str) -> LinkError {
@@ -260,7 +267,7 @@ enum Outcome {
 /// The kernel's side: programs, memory, attachments. Fields are dropped in this order: attachments before programs.
 struct Engine {
     pin: (TunDevice, Attachment),
-    companion: Option<Attachment>,
+    _companion: Option<Arc<Attachment>>,
     _tracepoints: [Attachment; 2],
     program: LoadedProgram,
     words: SharedWords,
@@ -272,7 +279,11 @@ struct Engine {
 }
 
 impl Engine {
-    fn open(interface: &LinkInterface, stamper: &Stamper) -> Result<Engine, LinkError> {
+    fn open(
+        interface: &LinkInterface,
+        stamper: &Stamper,
+        companion: Option<Arc<Attachment>>,
+    ) -> Result<Engine, LinkError> {
         let words = SharedWords::new(word::BYTES).map_err(refused("create a map"))?;
         let mut slots = SharedBytes::new(SLOT_COUNT * stamper.stride()).map_err(refused("create a map"))?;
         let device = DeviceMap::new(interface.index).map_err(refused("create a device map"))?;
@@ -289,12 +300,11 @@ impl Engine {
             tracepoint(live_program::on_refusal(), &words, c"xdp_redirect_err")?,
             tracepoint(live_program::on_bulk(), &words, c"xdp_devmap_xmit")?,
         ];
-        let companion = companion(interface, &words, &device)?;
         let pin = pin(&program)?;
         let blank = vec![0; lengths.last().copied().unwrap_or(0).max(ethernet::HEADER)].into_boxed_slice();
         Ok(Engine {
             pin,
-            companion,
+            _companion: companion,
             _tracepoints: tracepoints,
             program,
             words,
@@ -340,21 +350,20 @@ fn tracepoint(
 
 /// Finds out whether the interface takes redirected frames, without sending one; attaches a program that passes
 /// everything where that is what the driver waits for.
-fn companion(
-    interface: &LinkInterface,
-    words: &SharedWords,
-    device: &DeviceMap,
-) -> Result<Option<Attachment>, LinkError> {
+fn companion(interface: &LinkInterface) -> Result<Option<Attachment>, LinkError> {
     let Some(length) = oversize(interface)? else { return Ok(None) };
+    let words = SharedWords::new(word::BYTES).map_err(refused("create a map"))?;
+    let device = DeviceMap::new(interface.index).map_err(refused("create a device map"))?;
+    let _tracepoint = tracepoint(live_program::on_refusal(), &words, c"xdp_redirect_err")?;
     let code = live_program::prober().map_err(|error| opening("assemble a program", error.into()))?;
-    let prober = LoadedProgram::load(ProgramKind::Xdp, &code, &[words, words, device])
+    let prober = LoadedProgram::load(ProgramKind::Xdp, &code, &[&words, &words, &device])
         .map_err(|error| opening("load an XDP program", error))?;
     let run = Run { first: 0, count: 1, length };
     let takes_none = || -> Result<bool, LinkError> {
-        reset(words, run);
+        reset(&words, run);
         let result = prober.run_live(&vec![0; length], 1, 1);
         result.map_err(refused("run an XDP program on live frames (Linux 5.18)"))?;
-        Ok(Told::read(words).error == libc::EOPNOTSUPP)
+        Ok(Told::read(&words).error == libc::EOPNOTSUPP)
     };
     if !takes_none()? {
         return Ok(None);

@@ -41,7 +41,7 @@ pub trait Sink: Send {
 
     /// Takes bytes that a target sent, found under `key` (for example `banner`), about the target of `record`.
     /// Sinks without room for them ignore them.
-    fn attach(&mut self, record: &Record, key: &'static str, bytes: &Untrusted) -> Result<(), SinkError> {
+    fn attach(&mut self, record: &Record, key: &str, bytes: &Untrusted) -> Result<(), SinkError> {
         let _ = (record, key, bytes);
         Ok(())
     }

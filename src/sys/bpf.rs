@@ -126,6 +126,31 @@ impl Assembler {
         self.push(LOAD | INDEXED | BYTE, offset);
     }
 
+    /// Loads 4 bytes at `offset` plus the index register.
+    pub fn load_word_indexed(&mut self, offset: u32) {
+        self.push(LOAD | INDEXED | WORD, offset);
+    }
+
+    /// Copies what was computed to the index register.
+    pub fn to_index(&mut self) {
+        self.push(TO_INDEX, 0);
+    }
+
+    /// Adds the index register, modulo 2^32.
+    pub fn add_index(&mut self) {
+        self.push(ARITHMETIC | ADD_INDEX, 0);
+    }
+
+    /// Multiplies by `factor`, modulo 2^32.
+    pub fn multiply(&mut self, factor: u32) {
+        self.push(ARITHMETIC | MULTIPLY, factor);
+    }
+
+    /// Shifts to the right.
+    pub fn shift_right(&mut self, bits: u32) {
+        self.push(ARITHMETIC | SHIFT_RIGHT, bits);
+    }
+
     /// Keeps only the bits of `mask`.
     pub fn and(&mut self, mask: u32) {
         self.push(ARITHMETIC | AND, mask);
@@ -146,6 +171,11 @@ impl Assembler {
     /// Ends: keeps the first `length` bytes of the packet; 0 drops it.
     pub fn accept(&mut self, length: u32) {
         self.push(RETURN, length);
+    }
+
+    /// Ends with what was computed: what it means is for whoever runs the program (which socket of a group, for one).
+    pub fn accept_computed(&mut self) {
+        self.push(RETURN_COMPUTED, 0);
     }
 
     /// The finished program.
@@ -192,6 +222,11 @@ const ABSOLUTE: u16 = 0x20;
 const INDEXED: u16 = 0x40;
 const HEADER_LENGTH: u16 = 0xa0;
 const AND: u16 = 0x50;
+const MULTIPLY: u16 = 0x20;
+const ADD_INDEX: u16 = 0x08;
+const TO_INDEX: u16 = 0x07;
+const SHIFT_RIGHT: u16 = 0x70;
+const RETURN_COMPUTED: u16 = 0x16;
 const EQUAL: u16 = 0x10;
 const GREATER: u16 = 0x20;
 const GREATER_OR_EQUAL: u16 = 0x30;
@@ -203,7 +238,7 @@ const MAX_INSTRUCTIONS: usize = 4096;
 pub(crate) mod interpret {
     use super::*;
 
-    /// Runs `program` over `packet`; returns how many bytes are kept.
+    /// Runs `program` over `packet`; returns how many bytes are kept, or what was computed.
     pub(crate) fn run(program: &Program, packet: &[u8]) -> u32 {
         let load = |offset: usize, code: u16| -> Option<u32> {
             let length = match code & 0x18 {
@@ -227,8 +262,17 @@ pub(crate) mod interpret {
                     index = (byte & 0xf) * 4;
                     continue;
                 }
-                (ARITHMETIC, _) => Some(accumulator & operand),
-                (RETURN, _) => return operand,
+                (ARITHMETIC, _) => Some(match code & 0xf8 {
+                    MULTIPLY => accumulator.wrapping_mul(operand),
+                    SHIFT_RIGHT => accumulator >> operand,
+                    ADD_INDEX => accumulator.wrapping_add(index),
+                    _ => accumulator & operand,
+                }),
+                (TO_INDEX, _) => {
+                    index = accumulator;
+                    continue;
+                }
+                (RETURN, _) => return if code == RETURN_COMPUTED { accumulator } else { operand },
                 _ => {
                     let holds = match code & 0xf0 {
                         EQUAL => accumulator == operand,

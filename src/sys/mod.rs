@@ -8,6 +8,7 @@
     reason = "constants of the kernel have C's int type where its structures hold fewer bits; sizes of structures fit"
 )]
 
+pub mod affinity;
 pub mod bpf;
 pub mod clock;
 pub mod ebpf;

@@ -70,6 +70,29 @@ impl Ring {
         Ok(Ring { socket, mapping, size, current: 0, held: false, drops: 0 })
     }
 
+    /// Makes a group of one of the ring: frames of the interface are from then on divided among the rings of a group, to
+    /// each the one that `program` computes for it, modulo their number. Returns the number that names the group.
+    ///
+    /// # Errors
+    /// EINVAL on kernels before 4.12, what the kernel's checker says to the program.
+    pub fn lead_group(&self, program: &Program) -> io::Result<u16> {
+        let socket = self.socket.as_fd();
+        let kind = (FANOUT_PROGRAM | FANOUT_UNIQUE_NUMBER) << 16;
+        socket::set(socket, libc::SOL_PACKET, libc::PACKET_FANOUT, kind)?;
+        let group = socket::get(socket, libc::SOL_PACKET, libc::PACKET_FANOUT)?;
+        self.socket.attach(libc::SOL_PACKET, PACKET_FANOUT_DATA, program)?;
+        Ok((group & 0xffff) as u16)
+    }
+
+    /// Joins the group that another ring on the same interface leads.
+    ///
+    /// # Errors
+    /// EINVAL when there is no such group.
+    pub fn join_group(&self, group: u16) -> io::Result<()> {
+        let value = FANOUT_PROGRAM << 16 | libc::c_int::from(group);
+        socket::set(self.socket.as_fd(), libc::SOL_PACKET, libc::PACKET_FANOUT, value)
+    }
+
     /// Gives back the block of the last call, waits at most `timeout` for the next one, shows each of its frames to
     /// `visit` and returns the memory they lie in; empty when there was none in time.
     ///
@@ -243,6 +266,9 @@ fn poll(socket: BorrowedFd<'_>, timeout: Duration) -> io::Result<libc::c_short> 
 
 // linux/if_packet.h
 const TPACKET_V3: libc::c_int = 2;
+const FANOUT_PROGRAM: libc::c_int = 6;
+const FANOUT_UNIQUE_NUMBER: libc::c_int = 0x2000;
+const PACKET_FANOUT_DATA: libc::c_int = 22;
 const STATUS_KERNEL: u32 = 0;
 const STATUS_USER: u32 = 1;
 const EVERY_TYPE: u16 = libc::ETH_P_ALL as u16;

@@ -57,6 +57,11 @@ impl PacketSocket {
     /// # Errors
     /// EINVAL when the kernel's checker refuses the program.
     pub fn attach_filter(&self, program: &Program) -> io::Result<()> {
+        self.attach(libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, program)
+    }
+
+    /// Gives a program to an option that takes one (`struct sock_fprog`).
+    pub(super) fn attach(&self, level: libc::c_int, name: libc::c_int, program: &Program) -> io::Result<()> {
         let mut code: Vec<libc::sock_filter> = program
             .instructions()
             .iter()
@@ -73,15 +78,7 @@ impl PacketSocket {
         let descriptor = self.descriptor.as_raw_fd();
         // SAFETY: `header` is a sock_fprog of `size` bytes whose pointer leads to `len` instructions; both outlive
         // the call, and the kernel copies them. The descriptor is open.
-        let result = unsafe {
-            libc::setsockopt(
-                descriptor,
-                libc::SOL_SOCKET,
-                libc::SO_ATTACH_FILTER,
-                (&raw const header).cast(),
-                size,
-            )
-        };
+        let result = unsafe { libc::setsockopt(descriptor, level, name, (&raw const header).cast(), size) };
         checked(result).map(drop)
     }
 }
@@ -119,25 +116,27 @@ pub fn raise_send_buffer(socket: BorrowedFd<'_>, bytes: u32) {
     }
 }
 
+/// A socket option whose value is an int.
+///
+/// # Errors
+/// When the kernel cannot be asked.
+pub(super) fn get(socket: BorrowedFd<'_>, level: libc::c_int, name: libc::c_int) -> io::Result<libc::c_int> {
+    let mut value: libc::c_int = 0;
+    let mut length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes to `value`, an int, and the length to `length`; both outlive
+    // the call, and the descriptor is open.
+    checked(unsafe {
+        libc::getsockopt(socket.as_raw_fd(), level, name, (&raw mut value).cast(), &mut length)
+    })?;
+    Ok(value)
+}
+
 /// The error that waits on a socket (`SO_ERROR`), which is thereby cleared.
 ///
 /// # Errors
 /// When the kernel cannot be asked; the waiting error itself is the value.
 pub fn pending_error(socket: BorrowedFd<'_>) -> io::Result<Option<io::Error>> {
-    let mut code: libc::c_int = 0;
-    let mut length = size_of::<libc::c_int>() as libc::socklen_t;
-    // SAFETY: the kernel writes at most `length` bytes to `code`, an int, and the length to `length`; both outlive
-    // the call, and the descriptor is open.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_ERROR,
-            (&raw mut code).cast(),
-            &mut length,
-        )
-    };
-    checked(result)?;
+    let code = get(socket, libc::SOL_SOCKET, libc::SO_ERROR)?;
     Ok((code != 0).then(|| io::Error::from_raw_os_error(code)))
 }
 

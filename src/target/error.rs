@@ -167,9 +167,6 @@ pub enum Reason {
     /// A protocol letter that is not known.
     #[error("'{0}:' names no protocol: T: is TCP, U: is UDP, S: is SCTP, I: is ICMP (by type)")]
     PortProtocol(Quoted),
-    /// IP protocol scans.
-    #[error("IP protocol scans ({0}:) are not supported: T:, U:, S: and I: are")]
-    ProtocolScan(char),
     /// More ports asked for than the ranked list has.
     #[error("the list of top ports has {0}: ask for 1 to {0}")]
     TopPorts(usize),

@@ -31,7 +31,7 @@ pub use addresses::{AddressSet, RangeList};
 pub use error::{Reason, SpecError};
 pub use file::{FileError, read_targets};
 pub use list::{Endpoints, TargetList, parse_line, parse_list};
-pub use ports::{PortSet, parse_excluded_ports, parse_ports};
+pub use ports::{PortSet, parse_excluded_ports, parse_ports, parse_ports_of};
 pub use ranges::Ranges;
 pub use space::{Lanes, Space, SpaceError};
 pub use spec::{Name, Spec, parse_spec};
@@ -118,20 +118,36 @@ impl Protocol {
             other => other,
         }
     }
+
+    /// The protocol that [`Display`](fmt::Display) writes as this text; `None` for a text that is none.
+    pub fn from_name(text: &str) -> Option<Protocol> {
+        if let Some(number) = text.strip_prefix("ip-proto-") {
+            return number.parse().ok().map(Protocol);
+        }
+        Protocol::NAMED.into_iter().find(|protocol| protocol.name() == Some(text))
+    }
+
+    /// Its name; `None` for a number that has none.
+    pub const fn name(self) -> Option<&'static str> {
+        match self {
+            Protocol::ICMP => Some("icmp"),
+            Protocol::TCP => Some("tcp"),
+            Protocol::UDP => Some("udp"),
+            Protocol::ICMPV6 => Some("icmp6"),
+            Protocol::SCTP => Some("sctp"),
+            Protocol::ND => Some("nd"),
+            Protocol::ARP => Some("arp"),
+            Protocol::IP => Some("ip"),
+            Protocol(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for Protocol {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Protocol::ICMP => formatter.write_str("icmp"),
-            Protocol::TCP => formatter.write_str("tcp"),
-            Protocol::UDP => formatter.write_str("udp"),
-            Protocol::ICMPV6 => formatter.write_str("icmp6"),
-            Protocol::SCTP => formatter.write_str("sctp"),
-            Protocol::ND => formatter.write_str("nd"),
-            Protocol::ARP => formatter.write_str("arp"),
-            Protocol::IP => formatter.write_str("ip"),
-            Protocol(number) => write!(formatter, "ip-proto-{number}"),
+        match self.name() {
+            Some(name) => formatter.write_str(name),
+            None => write!(formatter, "ip-proto-{}", self.0),
         }
     }
 }

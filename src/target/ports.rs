@@ -19,14 +19,22 @@ pub struct PortSet {
 /// Reads a list of ports.
 ///
 /// Items are separated by commas: a number, a range `a-b`, `-b` (from 1), `a-` (to 65535), `-` (1 to 65535; port 0
-/// only if asked for by number). `T:`, `U:`, `S:` or `I:` before an item, in either case, choose TCP, UDP, SCTP or
-/// ICMP (types instead of ports) for that item and all that follow. Without one, TCP. Repeats merge. One comma at
-/// the end is allowed.
+/// only if asked for by number). `T:`, `U:`, `S:`, `I:` or `P:` before an item, in either case, choose TCP, UDP, SCTP,
+/// ICMP (types instead of ports) or the IP layer (protocols instead of ports; `O:` is the same) for that item and all
+/// that follow. Without one, TCP. Repeats merge. One comma at the end is allowed.
 ///
 /// # Errors
 /// Anything else, with the whole text, the reason and the way out.
 pub fn parse_ports(text: &str) -> Result<PortSet, SpecError> {
     parse(text, &[Protocol::TCP])
+}
+
+/// Reads a list of ports: as [`parse_ports`], but items before any letter count for all of these protocols.
+///
+/// # Errors
+/// As [`parse_ports`].
+pub fn parse_ports_of(text: &str, unqualified: &[Protocol]) -> Result<PortSet, SpecError> {
+    parse(text, unqualified)
 }
 
 /// Reads a list of ports to exclude: as [`parse_ports`], but items before any `T:`, `U:` or `S:` count for all three
@@ -114,8 +122,13 @@ impl fmt::Display for PortSet {
 }
 
 /// The letters of the syntax, in the order of the normal form.
-const LETTERS: [(char, Protocol); 4] =
-    [('T', Protocol::TCP), ('U', Protocol::UDP), ('S', Protocol::SCTP), ('I', Protocol::ICMP)];
+const LETTERS: [(char, Protocol); 5] = [
+    ('T', Protocol::TCP),
+    ('U', Protocol::UDP),
+    ('S', Protocol::SCTP),
+    ('I', Protocol::ICMP),
+    ('P', Protocol::IP),
+];
 
 fn parse(text: &str, unqualified: &[Protocol]) -> Result<PortSet, SpecError> {
     let fail = |reason: Reason| reason.ports(text);
@@ -133,7 +146,8 @@ fn parse(text: &str, unqualified: &[Protocol]) -> Result<PortSet, SpecError> {
             protocols = &[];
         }
         let protocols = if protocols.is_empty() { &one[..] } else { protocols };
-        let highest = if protocols == [Protocol::ICMP] { u16::from(u8::MAX) } else { u16::MAX };
+        let bytes = protocols == [Protocol::ICMP] || protocols == [Protocol::IP];
+        let highest = if bytes { u16::from(u8::MAX) } else { u16::MAX };
         let (first, last) = parse_range(range, highest).map_err(fail)?;
         for &protocol in protocols {
             ports.extend((first..=last).map(|number| Port { protocol, number }));
@@ -150,13 +164,12 @@ fn split_letter(item: &str) -> Result<(Option<Protocol>, &str), Reason> {
         .find(|(name, _)| letter.len() == 1 && letter.starts_with([*name, name.to_ascii_lowercase()]));
     match (known, letter) {
         (Some(&(_, protocol)), _) => Ok((Some(protocol), range)),
-        (None, "P" | "p") => Err(Reason::ProtocolScan('P')),
-        (None, "O" | "o") => Err(Reason::ProtocolScan('O')),
+        (None, "O" | "o") => Ok((Some(Protocol::IP), range)),
         (None, _) => Err(Reason::PortProtocol(letter.into())),
     }
 }
 
-/// Reads `80`, `8000-8100`, `-100`, `8000-` or `-`. A range open below starts at 1, or at type 0 for ICMP.
+/// Reads `80`, `8000-8100`, `-100`, `8000-` or `-`. A range open below starts at 1, or at 0 for ICMP types and IP protocols.
 fn parse_range(item: &str, highest: u16) -> Result<(u16, u16), Reason> {
     check_characters(item)?;
     let Some((first, last)) = item.split_once('-') else {
@@ -254,6 +267,8 @@ mod tests {
             ("80,U:53", "80,U:53", 2),
             ("S:38412,I:8", "S:38412,I:8", 2),
             ("I:-", "I:0-255", 256),
+            ("P:1,6,17,o:47", "P:1,6,17,47", 4),
+            ("80,P:-", "80,P:0-255", 257),
             ("T:-5,U:-5,s:-5", "1-5,U:1-5,S:1-5", 15),
         ] {
             assert_eq!(normal(text), expected, "{text}");
@@ -285,7 +300,6 @@ mod tests {
             ("80;443", "ports are separated by commas only: write 80,443"),
             ("[1-30]", "bracketed ranges"),
             ("T:-5,U:[-10]", "bracketed ranges"),
-            ("P:6", "IP protocol scans (P:) are not supported"),
             ("X:6", "'X:' names no protocol"),
             ("T:U:6", "is not a port"),
             ("I:256", "ICMP type 256 is above 255"),

@@ -18,7 +18,7 @@ use crate::command::Exit;
 use crate::cookie::CookieKey;
 use crate::generate::Generator;
 use crate::host::Host;
-use crate::link::{Filter, LinkSpec, TxQueue};
+use crate::link::{Filter, LinkSpec, Queues, TxQueue};
 use crate::order::Chunk;
 use crate::probe;
 use crate::sys::clock;
@@ -159,6 +159,7 @@ fn prepare(case: &Case) -> Result<Loop, String> {
             port_last: setup.ports.last(),
             any_protocol: false,
         },
+        queues: Queues::ONE,
     });
     let queue = link.map_err(|error| error.to_string())?.tx.pop().ok_or("the null link has no queue")?;
     let secrets = (CookieKey::new([0; 16]), setup.ports);

@@ -1,5 +1,5 @@
 //! Two namespaces with a veth pair and no way out, and a sink at the far end that counts every frame by its sequence
-//! number, in the driver. For the tests and the bench of the links that make or send frames through XDP.
+//! number, in the driver. For the tests and the bench of links.
 
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use swath::batch::{Batch, NextHops, Template};
 use swath::gate::Gate;
-use swath::host::Host;
-use swath::link::{BACKENDS, Filter, Framing, Link, LinkError, LinkInterface, LinkSpec, TxQueue};
+use swath::host::{Host, InterfaceKind};
+use swath::link::{BACKENDS, Filter, Framing, Link, LinkError, LinkInterface, LinkSpec, Queues, TxQueue};
 use swath::sys::ebpf::Register::{R0, R1, R2, R3, R6, R7};
 use swath::sys::ebpf::{Assembler, ContextField, MapSlot, Operation, Program, Size, Test};
 use swath::sys::ebpf_kernel::{Attachment, LoadedProgram, ProgramKind, SharedWords, XdpMode};
@@ -45,7 +45,7 @@ impl Lab {
             eprintln!("skipped: network namespaces need root");
             return None;
         }
-        let name = format!("swath-xdp-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let name = format!("swath-link-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let lab = Lab { near: format!("{name}-near"), far: format!("{name}-far") };
         for namespace in [&lab.near, &lab.far] {
             run(&["ip", "netns", "add", namespace]);
@@ -100,6 +100,16 @@ impl Lab {
         self.near(|| (backend(name).open)(&spec))
     }
 
+    /// Runs `swath` at the near end; it must do all it was asked for. Returns what it said.
+    pub fn swath(&self, arguments: &str) -> String {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.near, env!("CARGO_BIN_EXE_swath")]).args(arguments.split(' '));
+        let output = command.output().expect("started");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{arguments}: {said}");
+        said
+    }
+
     /// What a link on v0 is opened with.
     pub fn near_spec(&self, gate: Gate) -> LinkSpec {
         let far = self.far_mac();
@@ -145,7 +155,8 @@ pub fn backend(name: &str) -> &'static swath::link::Backend {
     BACKENDS.iter().find(|backend| backend.name == name).expect("a row")
 }
 
-fn spec(name: &str, v4: &str, v6: &str, gate: Gate, next_hop: Mac) -> LinkSpec {
+/// What a link on an interface of the namespace the thread is in is opened with.
+pub fn spec(name: &str, v4: &str, v6: &str, gate: Gate, next_hop: Mac) -> LinkSpec {
     let host = Host::read().expect("facts");
     let interface = host.interface(name).expect("the lab made it");
     let mac = Mac(interface.mac);
@@ -157,7 +168,11 @@ fn spec(name: &str, v4: &str, v6: &str, gate: Gate, next_hop: Mac) -> LinkSpec {
             name: name.to_owned(),
             index: interface.index,
             mac,
-            framing: Framing::Ethernet,
+            framing: match interface.kind {
+                InterfaceKind::Ethernet => Framing::Ethernet,
+                InterfaceKind::Loopback => Framing::Loopback,
+                _ => Framing::Bare,
+            },
         }),
         templates: Arc::from([
             syn_v4(v4, mac, MSS),
@@ -174,6 +189,7 @@ fn spec(name: &str, v4: &str, v6: &str, gate: Gate, next_hop: Mac) -> LinkSpec {
             port_last: PORTS.1,
             any_protocol: false,
         },
+        queues: Queues::ONE,
     }
 }
 
@@ -274,6 +290,14 @@ pub fn submit_rounds(queue: &mut dyn TxQueue, batches: &[Batch]) -> usize {
     stalls
 }
 
+/// What a sink counts apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Count {
+    All,
+    BySequence,
+    ByTarget,
+}
+
 /// Drops every TCP frame that reaches v1, in the driver, and counts it, by its sequence number if asked to.
 pub struct Sink {
     counters: SharedWords,
@@ -285,13 +309,23 @@ impl Sink {
     pub const NUMBERS: u32 = 1 << 22;
 
     pub fn new(lab: &Lab) -> Sink {
-        Sink::with_program(lab, &Sink::program(true))
+        Sink::with_program(lab, &Sink::program(Count::BySequence))
     }
 
     /// A sink that counts all frames in one place: a counter for each sequence number costs a cache miss each, half
     /// the rate.
     pub fn counting(lab: &Lab) -> Sink {
-        Sink::with_program(lab, &Sink::program(false))
+        Sink::with_program(lab, &Sink::program(Count::All))
+    }
+
+    /// A sink that counts IPv4 frames by where they go: the last 14 bits of the address, the last 8 of the port.
+    pub fn by_target(lab: &Lab) -> Sink {
+        Sink::with_program(lab, &Sink::program(Count::ByTarget))
+    }
+
+    /// How often a target was seen, by a sink [`Sink::by_target`].
+    pub fn seen_target(&self, address: u32, port: u16) -> u32 {
+        self.seen((address & 0x3fff) << 8 | u32::from(port & 0xff))
     }
 
     fn with_program(lab: &Lab, program: &Program) -> Sink {
@@ -328,7 +362,7 @@ impl Sink {
         }
     }
 
-    fn program(by_sequence: bool) -> Program {
+    fn program(what: Count) -> Program {
         let mut program = Assembler::new();
         let (pass, v6, count) = (program.label(), program.label(), program.label());
         program.load_context(R2, R1, ContextField::Data);
@@ -342,7 +376,18 @@ impl Sink {
         program.jump_if(Test::NotEqual, R0, i32::from(ethernet::IPV4), pass);
         program.load(Size::Byte, R0, R2, 23);
         program.jump_if(Test::NotEqual, R0, 6, pass);
-        program.load(Size::Word, R0, R2, 38);
+        if what == Count::ByTarget {
+            program.load(Size::Word, R0, R2, 30);
+            program.swap_network_word(R0);
+            program.compute(Operation::And, R0, 0x3fff);
+            program.compute(Operation::ShiftLeft, R0, 8);
+            program.load(Size::Byte, R1, R2, 37);
+            program.compute(Operation::Or, R0, R1);
+            // In the order of the wire, as the sequence numbers are.
+            program.swap_network_word(R0);
+        } else {
+            program.load(Size::Word, R0, R2, 38);
+        }
         program.jump(count);
         program.bind(v6);
         program.load(Size::Byte, R0, R2, 20);
@@ -357,7 +402,7 @@ impl Sink {
         program.load_map_memory(R7, MapSlot(0), 0);
         program.set(R1, 1);
         program.atomic_add(Size::Double, R7, 0, R1);
-        if by_sequence {
+        if what != Count::All {
             program.compute(Operation::Add, R7, R0);
             program.atomic_add(Size::Word, R7, 8, R1);
         }
