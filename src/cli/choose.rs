@@ -84,12 +84,14 @@ struct Kinds {
     udp: bool,
     ip: bool,
     icmp: bool,
-    link: Option<Protocol>,
+    /// Questions to the link.
+    links: Vec<Protocol>,
 }
 
 impl Kinds {
     fn read(args: &Args) -> Result<Kinds, BuildError> {
-        let mut kinds = Kinds { tcp: None, sctp: None, udp: false, ip: false, icmp: false, link: None };
+        let mut kinds =
+            Kinds { tcp: None, sctp: None, udp: false, ip: false, icmp: false, links: Vec::new() };
         for name in &args.probes.scan {
             let probe = by_name(name)?;
             match probe.protocols()[0] {
@@ -98,8 +100,11 @@ impl Kinds {
                 Protocol::UDP => kinds.udp = true,
                 Protocol::IP => kinds.ip = true,
                 Protocol::ICMP => kinds.icmp = true,
-                other => kinds.link = Some(other),
+                other => kinds.links.push(other),
             }
+        }
+        if args.probes.arp {
+            kinds.links.extend([Protocol::ARP, Protocol::ND]);
         }
         if let Some(flags) = args.probes.scanflags {
             let base = kinds.tcp.as_ref().map_or("syn", |probe| probe.name());
@@ -129,7 +134,8 @@ impl Kinds {
 
     /// The kinds of question that no port tells.
     fn about(&self) -> String {
-        self.link.map_or_else(String::new, |protocol| protocol.to_string())
+        let names: Vec<String> = self.links.iter().map(Protocol::to_string).collect();
+        names.join(", ")
     }
 }
 
@@ -172,7 +178,7 @@ fn scanned_ports(args: &Args, kinds: &Kinds) -> Result<PortSet, BuildError> {
     if kinds.icmp && !has(&ports, Protocol::ICMP) {
         ports = ports.union(&whole(Protocol::ICMP, &mut std::iter::once(ECHO)));
     }
-    if let Some(protocol) = kinds.link {
+    for &protocol in &kinds.links {
         ports = ports.union(&whole(protocol, &mut std::iter::once(0)));
     }
     let mut ports = ports.subtract(&removed);

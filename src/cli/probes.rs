@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::probe::PROBES;
+use crate::probe::{Connect, PROBES};
 use crate::wire::ethernet::Mac;
 use crate::wire::tcp::flag;
 
@@ -78,7 +78,8 @@ pub struct ProbeArgs {
 /// The probes that `--scan` names: those that ports are scanned with, and ICMP and neighbour discovery, which have none.
 pub(super) fn scans() -> impl Iterator<Item = (&'static str, &'static str)> {
     let named = PROBES.iter().filter(|probe| !probe.name().starts_with("ping-"));
-    named.map(|probe| (probe.name(), probe.about()))
+    // Not in the registry: it speaks through the operating system, not in frames.
+    named.map(|probe| (probe.name(), probe.about())).chain([(Connect::NAME, Connect::ABOUT)])
 }
 
 fn scan_name(text: &str) -> Result<&'static str, String> {

@@ -72,6 +72,7 @@ const SCANS: &[(char, &str)] = &[
     ('Y', "--scan=init"),
     ('Z', "--scan=cookie-echo"),
     ('O', "--scan=ip"),
+    ('T', "--scan=connect"),
     ('n', "--hosts-only"),
     ('P', "--hosts-only"),
 ];
@@ -131,7 +132,6 @@ const REFUSED: &[(&str, &str)] = &[
     ("-oB", "write -o FILE.db (SQLite), which needs no conversion"),
     ("-oN", "lines of text are the default on standard output; -o text:FILE writes them to a file"),
     ("-oA", "repeat -o, once for each format: -o FILE.db -o FILE.ndjson"),
-    ("-sT", "this version asks with packets of its own, which needs no option"),
     ("-sI", "an idle scan speaks in a third party's name"),
     ("-sL", "swath plan says what a scan would do"),
     ("-sV", "this version asks services nothing"),

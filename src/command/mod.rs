@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod plan;
+pub mod resume;
 pub mod scan;
 
 use std::io::Write;
@@ -15,6 +16,8 @@ pub enum Exit {
     Done,
     /// It failed; standard error says how.
     Failed,
+    /// A policy forbids it, or a difference was found.
+    Difference,
     /// The user asked for something that cannot be; nothing was sent.
     Usage,
     /// Everything was done, and some replies are known to be lost.
@@ -30,6 +33,7 @@ impl Exit {
             Exit::Done => 0,
             Exit::Failed => 1,
             Exit::Usage => 2,
+            Exit::Difference => 3,
             Exit::KnownLoss => 4,
             Exit::Interrupted => 130,
         }

@@ -11,6 +11,7 @@
 //! Invariant: probes never see a link, a clock or the key itself.
 
 mod arp;
+mod connect;
 pub mod fault;
 pub mod frame;
 mod icmp;
@@ -32,6 +33,7 @@ use crate::event::{Invalid, Proof, Reason, Record, State};
 use crate::target::{Port, Protocol, Target};
 use crate::wire::Segment;
 
+pub use connect::Connect;
 pub use tcp::{Layout, Tcp};
 pub use udp_payload::UdpPayloads;
 
@@ -136,6 +138,9 @@ impl<P: std::ops::Deref<Target: Probe> + Send + Sync> Probe for P {
 
 /// The probe of that name, for a plan.
 pub fn by_name(name: &str) -> Option<Arc<dyn Probe>> {
+    if name == Connect::NAME {
+        return Some(Arc::new(Connect));
+    }
     let row = PROBES.iter().find(|probe| probe.name() == name)?;
     Some(Arc::new(*row))
 }
