@@ -633,6 +633,10 @@ pub struct Summary {
     pub pauses: u64,
     /// Targets the bounded "seen" table forgot: a repetition of such a verdict was written again.
     pub forgotten: u64,
+    /// Hosts whose ICMP errors came at a constant pace: they ration them, and closed UDP ports look silent there.
+    pub rationed: u64,
+    /// The longest time between two errors of one of them, in milliseconds.
+    pub ration_ms: u64,
     /// What became of the accepted verdicts, per sink.
     pub sinks: Vec<SinkSummary>,
     /// Probes a second over the sending time.

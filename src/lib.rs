@@ -33,6 +33,7 @@ pub mod neighbour;
 pub mod order;
 pub mod pace;
 pub mod path;
+pub mod pulse;
 
 #[cfg(feature = "columnar")]
 pub mod columnar;

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::dedup::Dedup;
-use crate::event::{Invalid, Proof, Record, State};
+use crate::event::{Invalid, Proof, Reason, Record, State};
 use crate::link::{LinkError, RxQueue};
 use crate::probe::{Judge, Judgement, Probe};
+use crate::pulse::Pulse;
 use crate::queue::Queue;
 use crate::stats::{RxCounters, Stats};
 use crate::target::Space;
@@ -59,6 +60,7 @@ struct Desk {
     judge: Judge,
     space: Arc<Space>,
     dedup: Dedup,
+    pulse: Pulse,
     records: Queue<Record>,
     answers: Vec<Queue<Announcement>>,
     stats: (Arc<Stats>, usize),
@@ -69,7 +71,8 @@ impl Rx {
     pub fn new(parts: RxParts) -> Rx {
         let RxParts { queue, read, probes, judge, space, dedup, records, answers, stats, epoch_offset_ns } =
             parts;
-        let desk = Desk { read, probes, judge, space, dedup, records, answers, stats };
+        let pulse = Pulse::default();
+        let desk = Desk { read, probes, judge, space, dedup, pulse, records, answers, stats };
         Rx {
             queue,
             judgements: Vec::with_capacity(CHUNK),
@@ -193,8 +196,8 @@ impl Desk {
                         unsettled &= !bit;
                         settle(
                             record,
-                            (&self.space, &mut self.dedup),
-                            &self.stats.0.rx[self.stats.1],
+                            (&self.space, &mut self.dedup, &mut self.pulse),
+                            (&self.stats.0, self.stats.1),
                             accepted,
                         );
                     }
@@ -215,10 +218,11 @@ impl Desk {
 /// Counts a reply and, when it is new, keeps it under the protocol number that everybody knows.
 fn settle(
     record: &Record,
-    (space, dedup): (&Space, &mut Dedup),
-    counters: &RxCounters,
+    (space, dedup, pulse): (&Space, &mut Dedup, &mut Pulse),
+    (stats, thread): (&Stats, usize),
     accepted: &mut Vec<Record>,
 ) {
+    let counters = &stats.rx[thread];
     let Some(number) = space.rank(&record.target()) else {
         // What proves little may be anybody's packet; what proves much and is not in the plan is an alarm.
         if record.proof == Proof::Weak {
@@ -228,6 +232,13 @@ fn settle(
         }
         return;
     };
+    if record.state == State::Closed
+        && record.reason == Reason::PORT_UNREACH
+        && let Some(every_ms) = pulse.note(record.responder(), record.time_ns, stats.tx_total(|tx| &tx.sent))
+    {
+        counters.rationed.add(1);
+        counters.ration_ms.assign(counters.ration_ms.value().max(every_ms));
+    }
     // A port that answers several of its payloads is one finding: it is remembered as the port itself.
     let port = record.target().of_first_payload();
     let remembered = if port == record.target() { None } else { space.rank(&port) };

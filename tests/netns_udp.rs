@@ -223,3 +223,24 @@ fn netns_tshark_finds_no_request_malformed() {
     let told = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && told.is_empty(), "{told}");
 }
+
+/// Linux gives each receiver a burst of six errors and then one a second; the summary says so, and the ledger stands.
+#[test]
+fn netns_a_host_that_rations_its_errors_is_named_in_the_summary() {
+    let Some(lab) = Lab::up() else { return };
+    // As kernels come; the lab lifts the limit.
+    lab.far("sysctl -q -w net.ipv4.icmp_ratelimit=1000 net.ipv4.icmp_ratemask=6168");
+    let line = "192.0.2.2 -p U:20000-20199 --show all --rate 15 --wait 2 -o ndjson:-";
+    let ran = lab.scan(line).exits(0).balances();
+    let closed = records(&ran).len();
+    assert!((8..60).contains(&closed), "{closed} of 200 were told:\n{}", ran.err);
+    assert!(ran.err.contains("1 host sent ICMP errors at a constant pace, one in 1,0"), "{}", ran.err);
+    assert!(ran.err.contains("icmp_ratelimit=0"), "{}", ran.err);
+    lab.far("sysctl -q -w net.ipv4.icmp_ratemask=0");
+    for (line, all) in [(line.replace("--rate 15", "--rate 200"), 200), (line.replace("20199", "20044"), 45)]
+    {
+        let ran = lab.scan(&line).exits(0).balances();
+        assert_eq!(records(&ran).len(), all);
+        assert!(!ran.err.contains("constant pace"), "{}", ran.err);
+    }
+}

@@ -25,6 +25,7 @@ const LAW: &[(&str, &[&str])] = &[
     ("cookie", &["target", "batch"]),
     ("pace", &[]),
     ("path", &[]),
+    ("pulse", &[]),
     ("dedup", &["event"]),
     ("neighbour", &["batch", "target", "wire"]),
     // L2
@@ -52,7 +53,7 @@ const LAW: &[(&str, &[&str])] = &[
             "wire",
         ],
     ),
-    ("rx", &["dedup", "event", "link", "probe", "queue", "stats", "target", "wire"]),
+    ("rx", &["dedup", "event", "link", "probe", "pulse", "queue", "stats", "target", "wire"]),
     ("writer", &["event", "queue", "sink", "stats"]),
     // L4
     ("plan", &["batch", "cookie", "gate", "link", "order", "pace", "path", "probe", "target", "wire"]),

@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
 
+use super::audit::AuditArgs;
 use super::links::LinkArgs;
 use super::probes::{self, ProbeArgs};
 use super::reliability::Reliability;
+use super::sample::SampleArgs;
 use super::udp::UdpArgs;
 use crate::dedup::MAX_PASSES;
 use crate::event::State;
@@ -131,6 +133,14 @@ pub struct Args {
     /// How frames leave: see the list below
     #[arg(long, value_name = "NAME", default_value = "auto", help_heading = SENDING)]
     pub link: String,
+
+    /// Samples of large IPv6 blocks.
+    #[command(flatten)]
+    pub sample: SampleArgs,
+
+    /// Audits of services.
+    #[command(flatten)]
+    pub audit: AuditArgs,
 
     /// How many threads send and receive.
     #[command(flatten)]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rand::TryRng;
 
-use super::{Args, choose, reach, udp};
+use super::{Args, choose, reach, sample, udp};
 use crate::batch::{NextHops, Source};
 use crate::cookie::SourcePorts;
 use crate::host::{Host, HostError, InterfaceKind};
@@ -105,10 +105,14 @@ fn plan_of(
 ) -> Result<Plan, BuildError> {
     let choose::Choice { ports, probes, udp: asked, about } = choice;
     let endpoints = endpoint_addresses(&targets);
-    let applied = special::apply(targets.ranges);
+    let mut applied = special::apply(targets.ranges);
     if let Some(block) = applied.refused.blocks().next() {
         let name = special::naming(block.network(), block.broadcast()).map_or("special", |row| row.name);
         return usage(format!("{block} is never probed ({name}); leave it out"));
+    }
+    // Drawn from what is left, so that no special-purpose prefix that was swept over is named by a sample of it.
+    if let Some(drawn) = sample::draw(&args.sample, args.seed, &applied.kept.v6)? {
+        applied.kept.v6 = drawn;
     }
     let named = applied.kept.union(&endpoints);
     let never = special::never();

@@ -3,6 +3,7 @@
 //! Invariant: nothing here sends, opens a socket or exits; help never fails.
 
 mod args;
+mod audit;
 mod bench;
 pub mod build;
 mod choose;
@@ -11,17 +12,23 @@ mod probes;
 mod reach;
 mod reliability;
 pub mod resume;
+mod sample;
 mod spelling;
 mod udp;
 
 use std::ffi::OsString;
 
+/// The name of the connect scan.
+pub const CONNECT: &str = crate::probe::Connect::NAME;
+
 pub use args::{Args, Show};
+pub use audit::{Audit, AuditArgs};
 pub use bench::{BenchArgs, Length, Subject};
 pub use links::LinkArgs;
 pub use probes::ProbeArgs;
 pub use reliability::Reliability;
 pub use resume::ResumeArgs;
+pub use sample::SampleArgs;
 pub use udp::UdpArgs;
 
 /// What the user asked for.

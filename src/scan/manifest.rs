@@ -114,6 +114,8 @@ pub(super) fn summary(stats: &Stats, walk: &Walk, sending_ns: u64) -> Summary {
         requeued: stats.tx_total(|tx| &tx.requeued),
         pauses: stats.tx_total(|tx| &tx.pauses),
         forgotten: stats.rx_total(|rx| &rx.evicted),
+        rationed: stats.rx_total(|rx| &rx.rationed),
+        ration_ms: stats.rx.iter().map(|rx| rx.ration_ms.value()).max().unwrap_or(0),
         sinks: Vec::new(),
         resume_step: None,
         loss: Loss::from_counts(recaptured, recaptured - stats.rx_total(|rx| &rx.both).min(recaptured)),
@@ -209,7 +211,17 @@ fn notes(summary: &Summary) -> String {
         ),
     ];
     let told = facts.iter().filter(|(number, _)| 0 < *number);
-    told.map(|(number, what)| format!("note     {} {what}\n", grouped((*number).into()))).collect()
+    let mut text: String =
+        told.map(|(number, what)| format!("note     {} {what}\n", grouped((*number).into()))).collect();
+    if 0 < summary.rationed {
+        text.push_str(&format!(
+            "note     {} sent ICMP errors at a constant pace, one in {} ms, whatever ours was: closed UDP ports look silent there. Ask slower \
+             (--rate) or again (--passes), or lift the limit at the target (Linux: sysctl net.ipv4.icmp_ratelimit=0)\n",
+            counted(summary.rationed.into(), "host"),
+            grouped(summary.ration_ms.into())
+        ));
+    }
+    text
 }
 
 fn percent(share: f64) -> String {

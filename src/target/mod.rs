@@ -22,6 +22,8 @@ mod numbered;
 
 mod block;
 
+pub mod sample;
+
 pub mod space;
 
 use std::fmt;
