@@ -636,7 +636,8 @@ fn a_sample_of_each_prefix_is_a_plan_like_any_other() {
     let random = plan(&format!("{line} --sample-pattern random,eui64")).exits(0);
     assert_eq!(random.line("targets"), "524,288");
     assert_ne!(random.line("digest"), low.line("digest"));
-    let other = plan(&format!("{line} --sample-pattern random,eui64").replace("--seed 7", "--seed 8")).exits(0);
+    let other =
+        plan(&format!("{line} --sample-pattern random,eui64").replace("--seed 7", "--seed 8")).exits(0);
     assert_ne!(other.line("digest"), random.line("digest"));
     let part = plan(&format!("{line} --exclude 2001:db8:0:8000::/49")).exits(0);
     assert_eq!(part.line("targets"), "131,072");

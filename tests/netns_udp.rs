@@ -244,3 +244,27 @@ fn netns_a_host_that_rations_its_errors_is_named_in_the_summary() {
         assert!(!ran.err.contains("constant pace"), "{}", ran.err);
     }
 }
+
+/// Every address of the on-link block answers with far's interface; what lies behind far is refused.
+#[test]
+fn netns_an_arp_sweep_finds_the_link_and_nothing_behind_it() {
+    let Some(lab) = Lab::up() else { return };
+    let ran = lab.scan("203.0.113.0/26 -PR --rate 2000 --wait 1").exits(0).balances();
+    let mac = lab.far("cat /sys/class/net/far0/address");
+    assert_eq!(ran.out.lines().count(), 64, "{}\n{}", ran.out, ran.err);
+    assert!(
+        ran.out.lines().all(|line| line.contains(&format!("is up (arp-response, {}", mac.trim()))),
+        "{}",
+        ran.out
+    );
+    let ran = lab.scan("2001:db8::2-2001:db8::5 --arp --rate 2000 --wait 2 -o ndjson:-").exits(0).balances();
+    assert!(
+        ran.out.contains("\"2001:db8::2\"") && ran.out.contains("nd-response"),
+        "{}\n{}",
+        ran.out,
+        ran.err
+    );
+    assert_eq!(ran.out.lines().count(), 1, "{}", ran.out);
+    let ran = lab.scan("198.18.0.0/28 --arp").exits(2);
+    assert!(ran.err.contains("behind a router of near0"), "{}", ran.err);
+}

@@ -8,6 +8,7 @@ mod bench;
 pub mod build;
 mod choose;
 mod links;
+mod merge;
 mod probes;
 mod reach;
 mod reliability;
@@ -25,6 +26,7 @@ pub use args::{Args, Show};
 pub use audit::{Audit, AuditArgs};
 pub use bench::{BenchArgs, Length, Subject};
 pub use links::LinkArgs;
+pub use merge::MergeArgs;
 pub use probes::ProbeArgs;
 pub use reliability::Reliability;
 pub use resume::ResumeArgs;
@@ -40,6 +42,8 @@ pub enum Request {
     Plan(Box<Args>),
     /// Go on with a scan.
     Resume(ResumeArgs),
+    /// Join the outputs of shards.
+    Merge(MergeArgs),
     /// Measure.
     Bench(BenchArgs),
     /// Print this text to standard output and succeed (`--help`, `--version`).
@@ -59,6 +63,10 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Request, String
     if words.get(1).is_some_and(|word| word == "bench") {
         words.remove(0);
         return bench::read(words).map_or_else(shown, |args| Ok(Request::Bench(args)));
+    }
+    if words.get(1).is_some_and(|word| word == "merge") {
+        words.remove(0);
+        return merge::read(words).map_or_else(shown, |args| Ok(Request::Merge(args)));
     }
     if words.get(1).is_some_and(|word| word == "resume") {
         let help = || Request::Print(resume::HELP.to_owned());

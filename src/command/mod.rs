@@ -2,6 +2,9 @@
 
 pub mod audit;
 pub mod bench;
+mod discover;
+mod held;
+pub mod merge;
 pub mod plan;
 pub mod resume;
 pub mod scan;

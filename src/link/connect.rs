@@ -67,7 +67,7 @@ fn open(spec: &LinkSpec) -> Result<Link, LinkError> {
     let listener = Listener { shared, reports: Vec::new(), bytes: Vec::new(), spans: Vec::new() };
     let about =
         format!("connections of the operating system, at most {most} at a time (descriptor limit {limit})");
-    Ok(Link { tx, rx: vec![Box::new(listener)], about })
+    Ok(Link { tx, rx: vec![Box::new(listener)], about, hides_answers: false })
 }
 
 /// How many connections may be in flight, and the limit on descriptors, which is raised to the hard one first.

@@ -35,6 +35,7 @@ mod rowbinary;
 mod spooled;
 mod sqlite;
 mod text;
+mod vendor;
 
 use std::io;
 use std::path::{Path, PathBuf};
