@@ -705,6 +705,10 @@ pub struct Summary {
     pub pauses: u64,
     /// Targets the bounded "seen" table forgot: a repetition of such a verdict was written again.
     pub forgotten: u64,
+    /// Hosts whose ICMP errors came at a constant pace: they ration them, and closed UDP ports look silent there.
+    pub rationed: u64,
+    /// The longest time between two errors of one of them, in milliseconds.
+    pub ration_ms: u64,
     /// Hosts that are up, of those that were asked.
     pub hosts_up: u64,
     /// What became of each port, for at most [`PORTS_IN_SUMMARY`] of them; empty for a shard or a part of a scan, whose share of

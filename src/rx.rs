@@ -12,6 +12,7 @@ use crate::dedup::Dedup;
 use crate::event::{Invalid, Proof, Reason, Record, State};
 use crate::link::{LinkError, RxQueue};
 use crate::probe::{Judge, Judgement, Probe};
+use crate::pulse::Pulse;
 use crate::queue::Queue;
 use crate::stats::{PortCounts, RxCounters, Stats};
 use crate::target::Space;
@@ -68,6 +69,7 @@ struct Desk {
     judge: Judge,
     space: Arc<Space>,
     dedup: Dedup,
+    pulse: Pulse,
     records: Queue<Record>,
     answers: Vec<Queue<Announcement>>,
     answers_for: Vec<IpAddr>,
@@ -102,6 +104,7 @@ impl Rx {
             judge,
             space,
             dedup,
+            pulse: Pulse::default(),
             records,
             answers,
             answers_for,
@@ -237,8 +240,8 @@ impl Desk {
                         unsettled &= !bit;
                         settle(
                             record,
-                            (&self.space, &mut self.dedup, &self.closing),
-                            (&self.stats.0.rx[self.stats.1], &self.answered),
+                            (&self.space, &mut self.dedup, &mut self.pulse, &self.closing),
+                            (&self.stats.0, self.stats.1, &self.answered),
                             accepted,
                         );
                     }
@@ -259,10 +262,11 @@ impl Desk {
 /// Counts a reply and, when it is new, keeps it under the protocol number that everybody knows.
 fn settle(
     record: &Record,
-    (space, dedup, closing): (&Space, &mut Dedup, &Closing),
-    (counters, answered): (&RxCounters, &PortCounts),
+    (space, dedup, pulse, closing): (&Space, &mut Dedup, &mut Pulse, &Closing),
+    (stats, thread, answered): (&Stats, usize, &PortCounts),
     accepted: &mut Vec<Record>,
 ) {
+    let counters = &stats.rx[thread];
     let rank = space.rank(&record.target());
     let Some(number) = planted!(28, rank.or(Some(0)), rank) else {
         // What proves little may be anybody's packet; what proves much and is not in the plan is an alarm.
@@ -273,16 +277,28 @@ fn settle(
         }
         return;
     };
+    if record.state == State::Closed
+        && record.reason == Reason::PORT_UNREACH
+        && let Some(every_ms) = pulse.note(record.responder(), record.time_ns, stats.tx_total(|tx| &tx.sent))
+    {
+        counters.rationed.add(1);
+        counters.ration_ms.assign(counters.ration_ms.value().max(every_ms));
+    }
     // Every one: a SYN-ACK that comes again says that the connection still is half open.
     if record.state == State::Open && record.reason == Reason::SYN_ACK && closing.is_ours() {
         let noted = closing.push(HalfOpen { number, pass: record.pass });
         counters.unclosed.add(u64::from(!noted));
     }
-    // However many questions say that a host is up, it is one fact.
-    let number = if record.state == State::Up { space.host(number) } else { number };
+    // However many questions say that a host is up, it is one fact; and so is a port that answers several payloads.
+    let port = record.target().of_first_payload();
+    let number = match record.state {
+        State::Up => space.host(number),
+        _ if port != record.target() => space.rank(&port).unwrap_or(number),
+        _ => number,
+    };
     let seen = dedup.insert(number, record.state, record.pass);
     if seen.first {
-        answered.answered(record.target().port);
+        answered.answered(port.port);
     }
     count_passes(counters, record.pass, seen.passes_before);
     if seen.new {

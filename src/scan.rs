@@ -28,7 +28,7 @@ use crate::dedup::{self, Dedup};
 use crate::event::{Course, Manifest, NetworkEvent, Record, Status, Summary};
 use crate::generate::Generator;
 use crate::heavy::Heavy;
-use crate::link::{Filter, Framing, Link, LinkError, LinkSpec};
+use crate::link::{self, Filter, Framing, Link, LinkError, LinkSpec};
 use crate::neighbour::Neighbours;
 use crate::order::Walk;
 use crate::pace::{Governor, Pace, Rate};
@@ -440,7 +440,11 @@ fn receiver(
     }
     Rx::new(RxParts {
         queue,
-        read: if bare { wire::read_bare } else { wire::read },
+        read: match setup.backend.name {
+            name if name == link::CONNECT.name => wire::outcome::read,
+            _ if bare => wire::read_bare,
+            _ => wire::read,
+        },
         probes: plan.probes.clone(),
         judge: Judge::new(job.key, setup.ports, plan.passes_told(), sources),
         space: Arc::clone(&plan.space),

@@ -79,6 +79,10 @@ pub struct RxCounters {
     pub both: Counter,
     /// Targets the bounded "seen" table forgot: a later repetition of a verdict about one is written again.
     pub evicted: Counter,
+    /// Hosts that were found to ration their ICMP errors.
+    pub rationed: Counter,
+    /// The longest time between two errors of one of them, in milliseconds.
+    pub ration_ms: Counter,
     /// Every frame that had arrived by then was judged, and what it told is in the queue to the writer: nanoseconds
     /// since the scan began.
     pub judged_ns: Counter,

@@ -29,6 +29,7 @@ const LAW: &[(&str, &[&str])] = &[
     ("cookie", &["target", "batch"]),
     ("pace", &[]),
     ("path", &[]),
+    ("pulse", &[]),
     ("world", &["target", "wire"]),
     ("dedup", &["event"]),
     ("runs", &["event"]),
@@ -65,10 +66,12 @@ const LAW: &[(&str, &[&str])] = &[
             "wire",
         ],
     ),
-    ("rx", &["closing", "dedup", "event", "link", "probe", "queue", "stats", "target", "wire"]),
+    ("rx", &["closing", "dedup", "event", "link", "probe", "pulse", "queue", "stats", "target", "wire"]),
     ("writer", &["event", "heavy", "queue", "select", "sink", "spool", "stats"]),
     ("rx", &["dedup", "event", "link", "probe", "queue", "stats", "target", "wire"]),
     ("writer", &["event", "queue", "select", "sink", "spool", "stats"]),
+    ("rx", &["closing", "dedup", "event", "link", "probe", "pulse", "queue", "stats", "target", "wire"]),
+    ("writer", &["event", "heavy", "queue", "sink", "stats"]),
     // L4
     (
         "plan",

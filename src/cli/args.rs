@@ -8,10 +8,13 @@ use std::time::Duration;
 
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
 
+use super::audit::AuditArgs;
 use super::links::LinkArgs;
 use super::outputs::Outputs;
 use super::probes::{self, ProbeArgs};
 use super::reliability::{Reliability, shard_of_job};
+use super::sample::SampleArgs;
+use super::udp::UdpArgs;
 use crate::dedup::MAX_PASSES;
 use crate::event::State;
 use crate::link::BACKENDS;
@@ -108,6 +111,10 @@ pub struct Args {
     #[command(flatten)]
     pub probes: ProbeArgs,
 
+    /// How UDP ports are asked.
+    #[command(flatten)]
+    pub udp: UdpArgs,
+
     /// Interface to send from [default: where the route to the targets leads]
     #[arg(short = 'e', long, value_name = "NAME", help_heading = SENDING)]
     pub interface: Option<String>,
@@ -127,6 +134,14 @@ pub struct Args {
     /// How frames leave: see the list below
     #[arg(long, value_name = "NAME", default_value = "auto", help_heading = SENDING)]
     pub link: String,
+
+    /// Samples of large IPv6 blocks.
+    #[command(flatten)]
+    pub sample: SampleArgs,
+
+    /// Audits of services.
+    #[command(flatten)]
+    pub audit: AuditArgs,
 
     /// How many threads send and receive.
     #[command(flatten)]

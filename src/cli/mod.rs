@@ -3,6 +3,7 @@
 //! Invariant: nothing here sends, opens a socket or exits; help never fails.
 
 mod args;
+mod audit;
 mod bench;
 pub mod build;
 mod choose;
@@ -17,11 +18,17 @@ mod reach;
 mod reliability;
 mod results;
 pub mod resume;
+mod sample;
 mod spelling;
+mod udp;
 
 use std::ffi::OsString;
 
+/// The name of the connect scan.
+pub const CONNECT: &str = crate::probe::Connect::NAME;
+
 pub use args::{Args, Show};
+pub use audit::{Audit, AuditArgs};
 pub use bench::{BenchArgs, Length, Subject, WriteArgs};
 pub use convert::{ConvertArgs, SortBy};
 pub use links::LinkArgs;
@@ -31,6 +38,8 @@ pub use probes::ProbeArgs;
 pub use reliability::Reliability;
 pub use results::{CompactArgs, DiffArgs, DiffFormat, ReplayArgs};
 pub use resume::ResumeArgs;
+pub use sample::SampleArgs;
+pub use udp::UdpArgs;
 
 /// What the user asked for.
 #[derive(Debug)]

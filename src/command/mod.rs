@@ -1,5 +1,6 @@
 //! The subcommands, one file each. A command returns what the process should exit with; only main exits.
 
+pub mod audit;
 pub mod bench;
 #[cfg(feature = "columnar")]
 pub mod compact;

@@ -9,7 +9,7 @@ use crate::cli::Args;
 use crate::cli::build::{self, BuildError};
 use crate::event::Status;
 use crate::host::Host;
-use crate::link::LinkInterface;
+use crate::link::{LinkError, LinkInterface};
 use crate::order;
 use crate::plan::{Plan, Setup};
 use crate::scan::events::{Look, View};
@@ -64,8 +64,18 @@ pub(super) fn carry_out(
     scan::run(plan, &setup, || outlets(args, places), argv, &persist).map_err(|error| match error {
         ScanError::Sink(error) => sink_refused(error),
         ScanError::Interrupted => (error.to_string(), Exit::Interrupted),
+        ScanError::Link(error @ LinkError::Privilege { .. }) if asks_tcp_only(plan) => {
+            let instead =
+                "; or give -sT, which asks by the operating system's own connections and needs none";
+            (format!("{error}{instead}"), Exit::Failed)
+        }
         error => (error.to_string(), Exit::Failed),
     })
+}
+
+/// Whether a connect scan would find the same ports.
+fn asks_tcp_only(plan: &Plan) -> bool {
+    plan.probes.iter().all(|probe| probe.name() == "syn")
 }
 
 /// Looks at this host again, for a scan that is set up as said.

@@ -9,6 +9,7 @@
 
 mod af_packet;
 mod af_xdp;
+mod connect;
 pub mod digest;
 pub mod filter;
 mod frame;
@@ -32,6 +33,8 @@ use std::time::Duration;
 use crate::batch::{Batch, NextHops, Template};
 use crate::gate::Gate;
 use crate::wire::ethernet::Mac;
+
+pub use connect::CONNECT;
 
 /// Every kind of link.
 pub const BACKENDS: &[Backend] =

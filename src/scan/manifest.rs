@@ -117,6 +117,8 @@ pub fn summary(stats: &Stats, walk: &Walk, sending_ns: u64) -> Summary {
         requeued: stats.tx_total(|tx| &tx.requeued),
         pauses: stats.tx_total(|tx| &tx.pauses),
         forgotten: stats.rx_total(|rx| &rx.evicted),
+        rationed: stats.rx_total(|rx| &rx.rationed),
+        ration_ms: stats.rx.iter().map(|rx| rx.ration_ms.value()).max().unwrap_or(0),
         hosts_up: stats.rx_total(|rx| &rx.up),
         ports: Vec::new(),
         sinks: Vec::new(),
@@ -268,7 +270,17 @@ fn notes(summary: &Summary) -> String {
         ),
     ];
     let told = facts.iter().filter(|(number, _)| 0 < *number);
-    told.map(|(number, what)| format!("note     {} {what}\n", grouped((*number).into()))).collect()
+    let mut text: String =
+        told.map(|(number, what)| format!("note     {} {what}\n", grouped((*number).into()))).collect();
+    if 0 < summary.rationed {
+        text.push_str(&format!(
+            "note     {} sent ICMP errors at a constant pace, one in {} ms, whatever ours was: closed UDP ports look silent there. Ask slower \
+             (--rate) or again (--passes), or lift the limit at the target (Linux: sysctl net.ipv4.icmp_ratelimit=0)\n",
+            counted(summary.rationed.into(), "host"),
+            grouped(summary.ration_ms.into())
+        ));
+    }
+    text
 }
 
 /// What changed while the scan ran, and who answered for everything.

@@ -136,7 +136,9 @@ pub(super) const SERVICES: &[Service] = &[
             C(Carry::Wide),
             Raw(b"\x08"),
             C(Carry::Wide),
-            Zeros(1200 - 23),
+            // No token, and the length of the rest, as a first packet of version 1 has them.
+            Raw(b"\0\x44\x96"),
+            Zeros(1200 - 26),
         ],
         answer: &[
             Raw(b"\x80\0\0\0\0\x08"),
