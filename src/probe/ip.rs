@@ -126,7 +126,7 @@ fn quoted_bits(number: u8, v6: bool, transport: &[u8], secrets: &Secrets) -> Opt
         6 => (is(Carry::SourcePort, 0) && is(Carry::Sequence, 4)).then_some(32),
         17 => is(Carry::SourcePort, 0).then_some(0),
         132 if is(Carry::SourcePort, 0) => {
-            sctp::verify_quote(transport, sctp::INITIATE_TAG, secrets.sequence)
+            sctp::verify_quote(transport, sctp::IN_INIT, secrets.sequence)
         }
         132 => None,
         2 if !v6 => Some(0),
