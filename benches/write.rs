@@ -90,8 +90,8 @@ fn sample(count: usize) -> Vec<Record> {
 fn manifest() -> Manifest {
     Manifest {
         scan_uuid: "3f1c9a52-0d5b-4c3e-9a77-5d1f8f6f0b11".to_owned(),
-        tool: "swath",
-        version: "0.0.0",
+        tool: "swath".into(),
+        version: "0.0.0".into(),
         argv: vec![],
         plan_digest: "0".repeat(64),
         targets: 1 << 32,
@@ -100,11 +100,12 @@ fn manifest() -> Manifest {
         ports: "80".to_owned(),
         probes: vec!["syn".to_owned()],
         seed: 1,
-        order: "v1",
+        order: "v1".into(),
         shard: 1,
         shards: 1,
         passes: 1,
         first_step: 0,
+        course: swath::event::Course::default(),
         rate_pps: None,
         wait_s: 10.0,
         interface: "veth0".to_owned(),
@@ -114,6 +115,7 @@ fn manifest() -> Manifest {
         started_us: 0,
         finished_us: None,
         summary: None,
+        ..Manifest::default()
     }
 }
 

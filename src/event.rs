@@ -4,9 +4,10 @@
 //! Invariant: nothing here knows a frame, a socket or a file. Bytes that came from the network are
 //! [`Untrusted`] and have no `Display`: only a sink can render them, each by its own escaping rules.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::target::{Port, Protocol, Target};
 
@@ -344,6 +345,64 @@ impl Record {
         self.window = u16::from_be_bytes([e, f]);
     }
 
+    /// The record as 64 bytes, little endian, fields in the order of this declaration: how it stands in a spool, frozen.
+    pub fn to_bytes(&self) -> [u8; 64] {
+        let mut bytes = [0; 64];
+        bytes[..8].copy_from_slice(&self.time_ns.to_le_bytes());
+        bytes[8..24].copy_from_slice(&self.address);
+        bytes[24..40].copy_from_slice(&self.responder);
+        bytes[40..44].copy_from_slice(&self.rtt_us.to_le_bytes());
+        bytes[44..48].copy_from_slice(&self.options_hash.to_le_bytes());
+        bytes[48..50].copy_from_slice(&self.port.to_le_bytes());
+        bytes[50..52].copy_from_slice(&self.window.to_le_bytes());
+        bytes[52..54].copy_from_slice(&self.mss.to_le_bytes());
+        bytes[54..56].copy_from_slice(&self.ip_id.to_le_bytes());
+        bytes[56..].copy_from_slice(&[
+            self.protocol.0,
+            self.state.number(),
+            self.reason.0,
+            self.proof.number(),
+            self.ttl,
+            self.window_scale,
+            self.pass,
+            self.flags,
+        ]);
+        bytes
+    }
+
+    /// Reads what [`Record::to_bytes`] wrote; `None` when state or proof is one this version does not know.
+    pub fn from_bytes(bytes: &[u8; 64]) -> Option<Record> {
+        let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let half = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+        let octets = |at: usize| <[u8; 16]>::try_from(&bytes[at..at + 16]).expect("sixteen bytes");
+        Some(Record {
+            time_ns: u64::from(word(0)) | u64::from(word(4)) << 32,
+            address: octets(8),
+            responder: octets(24),
+            rtt_us: word(40),
+            options_hash: word(44),
+            port: half(48),
+            window: half(50),
+            mss: half(52),
+            ip_id: half(54),
+            protocol: Protocol(bytes[56]),
+            state: State::from_number(bytes[57])?,
+            reason: Reason(bytes[58]),
+            proof: Proof::from_number(bytes[59])?,
+            ttl: bytes[60],
+            window_scale: bytes[61],
+            pass: bytes[62],
+            flags: bytes[63],
+        })
+    }
+
+    /// What sorted sets are sorted by: address (IPv4 before IPv6, each by its number), port, protocol, then time.
+    #[inline]
+    pub fn sort_key(&self) -> (bool, u128, u16, u8, u64) {
+        let is_v6 = !self.address.starts_with(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff]);
+        (is_v6, u128::from_be_bytes(self.address), self.port, self.protocol.0, self.time_ns)
+    }
+
     /// The target this record is about.
     pub fn target(&self) -> Target {
         Target { address: self.address(), port: Port { protocol: self.protocol, number: self.port } }
@@ -401,18 +460,28 @@ impl Observations {
 
 /// What a scan was asked to do and, once it ended, what it did. Written to every sink at the start (status
 /// `running`) and rewritten at the end, so that a crashed scan is visible.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Manifest {
     /// Random identifier of this run, UUID version 4 in its usual text form.
     pub scan_uuid: String,
     /// `swath`.
-    pub tool: &'static str,
+    pub tool: Cow<'static, str>,
     /// The version of swath that ran.
-    pub version: &'static str,
+    pub version: Cow<'static, str>,
     /// The command line, without secrets.
     pub argv: Vec<String>,
     /// Digest of the plan: 64 hexadecimal digits. Equal digests mean equal targets, probes and order.
     pub plan_digest: String,
+    /// The targets themselves, excludes taken away: what a comparison of two scans needs to know what each of them
+    /// covered. `None` when there are more separate ranges than fit ([`Manifest::RANGES`]); the hash stands always.
+    pub coverage: Option<Vec<Part>>,
+    /// SHA-256 of the targets, 64 hexadecimal digits.
+    pub targets_sha256: String,
+    /// Addresses that may never be probed, as blocks; `None` when there are too many.
+    pub excludes: Option<Vec<String>>,
+    /// SHA-256 of those, 64 hexadecimal digits.
+    pub excludes_sha256: String,
     /// Number of targets in the plan (addresses x ports), all shards together.
     pub targets: u64,
     /// Number of targets of this shard.
@@ -425,10 +494,10 @@ pub struct Manifest {
     pub probes: Vec<String>,
     /// The seed of the order: public and reproducible. In JSON a string: readers that keep numbers as doubles lose
     /// the low bits of a 64-bit one.
-    #[serde(serialize_with = "as_text")]
+    #[serde(with = "as_text")]
     pub seed: u64,
     /// The version of the order, for example `v1`.
-    pub order: &'static str,
+    pub order: Cow<'static, str>,
     /// Which shard, from 1.
     pub shard: u32,
     /// Of how many shards.
@@ -437,6 +506,9 @@ pub struct Manifest {
     pub passes: u8,
     /// The step of the order this run began with: not 0 when it goes on with a scan that was stopped.
     pub first_step: u64,
+    /// What happened on the way.
+    #[serde(flatten)]
+    pub course: Course,
     /// The rate that was asked for, in frames a second; `None` means as fast as the link can.
     pub rate_pps: Option<f64>,
     /// How long replies were awaited after the last probe, in seconds.
@@ -457,15 +529,49 @@ pub struct Manifest {
     pub summary: Option<Summary>,
 }
 
-fn as_text<S: serde::Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(number)
+impl Manifest {
+    /// The most separate ranges a manifest lists; a plan with more is known by its hash.
+    pub const RANGES: usize = 4096;
+}
+
+/// Targets of a plan: each of these addresses with each of these ports.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// Ranges `first-last` in order, as targets are written on the command line.
+    pub addresses: Vec<String>,
+    /// The ports, as `-p` takes them.
+    pub ports: String,
+}
+
+/// A number that stands in JSON as a string of digits.
+mod as_text {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(number)
+    }
+
+    pub(super) fn deserialize<'a, D: Deserializer<'a>>(deserializer: D) -> Result<u64, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// How a scan took its course: runs, and what changed meanwhile.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Course {
+    /// Which run of the scan this is: above 1 when it went on with one that was stopped or killed.
+    pub run: u64,
+    /// The identifier of the first run, when this is a later one.
+    pub continues: Option<String>,
 }
 
 /// Where a scan stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// Started and, if the process is gone, crashed.
+    #[default]
     Running,
     /// Every target of the shard was handled.
     Complete,
@@ -488,7 +594,8 @@ impl Status {
 }
 
 /// The closing ledger of a scan. Each sum is checked before it is printed ([`Summary::imbalance`]).
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Summary {
     /// Targets of this shard.
     pub planned: u64,
@@ -545,7 +652,7 @@ pub struct Summary {
 pub const PORTS_IN_SUMMARY: usize = 1_024;
 
 /// What became of a port's targets.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortSummary {
     /// The port, as `53/udp`.
     pub port: String,
@@ -556,11 +663,11 @@ pub struct PortSummary {
     /// Of those, targets without an answer.
     pub silent: u64,
     /// What silence means there: `filtered` or `open|filtered`.
-    pub silence: &'static str,
+    pub silence: String,
 }
 
 /// An estimate of what one pass missed, by capture and recapture (docs/loss.md).
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Loss {
     /// Targets that answered a pass after the first.
     pub recaptured: u64,
@@ -597,7 +704,8 @@ impl Loss {
 }
 
 /// What became of the accepted verdicts in one sink.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct SinkSummary {
     /// The sink, as the user named it.
     pub name: String,
@@ -688,6 +796,39 @@ mod tests {
         let none_missed = Loss::from_counts(1000, 0).expect("an estimate");
         assert_eq!((none_missed.estimate, none_missed.low), (0.0, 0.0));
         assert!(0.003 < none_missed.high && none_missed.high < 0.004, "the rule of three: about 3.8 of 1000");
+    }
+
+    #[test]
+    fn every_field_of_a_record_survives_its_64_bytes() {
+        let address: IpAddr = "2001:db8::7".parse().expect("an address");
+        let target = Target { address, port: Port { protocol: Protocol(0xa1), number: 0xb2b3 } };
+        let mut record = Record::new(target, IpAddr::from([192, 0, 2, 9]), State::OpenFiltered, Reason(0xc4));
+        record.time_ns = 0x0102_0304_0506_0708;
+        (record.rtt_us, record.options_hash) = (0x1112_1314, 0x2122_2324);
+        (record.window, record.mss, record.ip_id) = (0x3132, 0x4142, 0x5152);
+        (record.proof, record.ttl, record.window_scale) = (Proof::Strong, 61, 62);
+        (record.pass, record.flags) = (63, 64);
+        let bytes = record.to_bytes();
+        assert_eq!(Record::from_bytes(&bytes), Some(record));
+        for (at, unknown) in [(57, 0), (57, 200), (59, 0), (59, 4)] {
+            let mut bytes = bytes;
+            bytes[at] = unknown;
+            assert_eq!(Record::from_bytes(&bytes), None);
+        }
+    }
+
+    #[test]
+    fn a_manifest_survives_its_json() {
+        let manifest = Manifest {
+            seed: u64::MAX,
+            tool: "swath".into(),
+            coverage: Some(vec![Part { addresses: vec!["192.0.2.0-192.0.2.7".into()], ports: "80".into() }]),
+            summary: Some(Summary { loss: Loss::from_counts(9, 1), ..Summary::default() }),
+            ..Manifest::default()
+        };
+        let json = serde_json::to_string(&manifest).expect("serializes");
+        assert!(json.contains("\"seed\":\"18446744073709551615\""));
+        assert_eq!(serde_json::from_str::<Manifest>(&json).expect("reads"), manifest);
     }
 
     #[test]

@@ -18,11 +18,13 @@ pub mod target;
 pub mod event;
 pub mod queue;
 pub mod stats;
+pub mod store;
 pub mod sys;
 pub mod text;
 pub mod wire;
 
 pub mod batch;
+pub mod checkpoint;
 pub mod cookie;
 pub mod dedup;
 pub mod gate;
@@ -31,6 +33,11 @@ pub mod neighbour;
 pub mod order;
 pub mod pace;
 pub mod path;
+
+#[cfg(feature = "columnar")]
+pub mod columnar;
+pub mod sorted;
+pub mod spool;
 
 pub mod link;
 pub mod probe;

@@ -10,6 +10,7 @@ fn main() -> ExitCode {
     let exit = match cli::parse(std::env::args_os()) {
         Ok(Request::Scan(args)) => command::scan::run(&args),
         Ok(Request::Plan(args)) => command::plan::run(&args),
+        Ok(Request::Resume(args)) => command::resume::run(&args),
         Ok(Request::Bench(args)) => command::bench::run(&args),
         Ok(Request::Print(text)) => {
             // A reader that left (`swath --help | head`) has read enough.

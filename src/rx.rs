@@ -24,6 +24,7 @@ pub struct Rx {
     /// Records the queue to the writer had no room for: at most those of one poll.
     backlog: Vec<Record>,
     drops_read_ns: u64,
+    epoch_offset_ns: u64,
     desk: Desk,
 }
 
@@ -53,6 +54,8 @@ pub struct RxParts {
     pub answered: Arc<PortCounts>,
     /// The scan's counters and which receive thread this is.
     pub stats: (Arc<Stats>, usize),
+    /// What to add to `now` for the time since the Unix epoch, in nanoseconds.
+    pub epoch_offset_ns: u64,
 }
 
 /// Everything that judges, apart from the queue whose frames it looks at.
@@ -86,6 +89,7 @@ impl Rx {
             questions,
             answered,
             stats,
+            epoch_offset_ns,
         } = parts;
         let desk = Desk {
             read,
@@ -100,7 +104,14 @@ impl Rx {
             answered,
             stats,
         };
-        Rx { queue, judgements: Vec::with_capacity(CHUNK), backlog: Vec::new(), drops_read_ns: 0, desk }
+        Rx {
+            queue,
+            judgements: Vec::with_capacity(CHUNK),
+            backlog: Vec::new(),
+            drops_read_ns: 0,
+            epoch_offset_ns,
+            desk,
+        }
     }
 
     /// Takes what was received within `timeout`. Returns whether the loop may go on at once; when not, the writer is
@@ -118,8 +129,10 @@ impl Rx {
         }
         let received = self.queue.poll(timeout)?;
         let mut segments = [(0, NO_SEGMENT); CHUNK];
-        let mut waiting = 0;
+        let (mut waiting, mut judged_ns) = (0, now_ns.saturating_sub(RETIRE_NS));
         for (time_ns, frame) in received.iter() {
+            // What came before the last frame of the poll is judged by then; the kernel may hold more.
+            judged_ns = time_ns.saturating_sub(self.epoch_offset_ns).min(now_ns);
             if let Some(segment) = self.desk.open(frame) {
                 segments[waiting] = (time_ns, segment);
                 waiting += 1;
@@ -130,7 +143,12 @@ impl Rx {
             }
         }
         self.desk.judge_all(&segments[..waiting], &mut self.judgements, &mut self.backlog);
-        Ok(self.flush_backlog())
+        let flushed = self.flush_backlog();
+        if flushed {
+            let counter = &self.desk.counters().judged_ns;
+            counter.assign(judged_ns.max(counter.value()));
+        }
+        Ok(flushed)
     }
 
     /// Whether every record found so far is in the writer's queue.
@@ -305,6 +323,9 @@ fn count_passes(counters: &RxCounters, pass: u8, before: u8) {
 const CHUNK: usize = 64;
 /// How often the kernel's drop counter is read: every 20 ms, so that the transmitter slows soon after a drop.
 const DROPS_EVERY_NS: u64 = 20_000_000;
+/// How long the kernel may hold a frame before a poll finds it, and more: a block of the ring is handed over after
+/// 4 to 7 ms.
+const RETIRE_NS: u64 = 20_000_000;
 /// What fills the unused places of a chunk.
 const NO_SEGMENT: Segment<'static> = Segment {
     source: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),

@@ -5,10 +5,12 @@
 
 mod gateway;
 mod manifest;
+mod persist;
 mod signals;
 mod status;
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::ScopedJoinHandle;
@@ -17,6 +19,7 @@ use std::time::Duration;
 use rand::TryRng;
 
 use crate::batch::Assigned;
+use crate::checkpoint::{CheckpointError, Progress};
 use crate::cookie::CookieKey;
 use crate::dedup::{self, Dedup};
 use crate::event::{Manifest, Record, Status, Summary};
@@ -36,9 +39,10 @@ use crate::target::Protocol;
 use crate::tx::{Step, Tx, TxParts};
 use crate::wire::arp::{Announcement, Asked};
 use crate::wire::{self, nd};
-use crate::writer::{Outlet, Writer, WriterEvent};
+use crate::writer::{self, Distributor, Outlet, Writer, WriterEvent};
 
 pub use manifest::ledger;
+pub use persist::Persist;
 
 /// How a scan ended.
 pub struct Ended {
@@ -52,6 +56,8 @@ pub struct Ended {
     pub seed: u64,
     /// Whether it is complete.
     pub status: Status,
+    /// The checkpoint to go on with, when it is not complete and has one.
+    pub checkpoint: Option<PathBuf>,
     /// What the links had to say: digests of the frames, for one.
     pub remarks: Vec<String>,
     /// Why it is not complete, or what a sink could not do.
@@ -67,6 +73,9 @@ pub enum ScanError {
     /// A sink cannot take the scan.
     #[error(transparent)]
     Sink(#[from] SinkError),
+    /// The checkpoint cannot be written.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
     /// A router did not answer.
     #[error(
         "gateway {address} did not answer on {interface} (asked three times in three seconds); check the cable and the route, or give --router-mac"
@@ -103,6 +112,7 @@ pub fn run(
     setup: &Setup,
     outlets: impl FnOnce() -> Result<Vec<Outlet>, SinkError>,
     argv: Vec<String>,
+    persist: &Persist,
 ) -> Result<Ended, ScanError> {
     let key = cookie_key(plan, setup)?;
     let templates = probe::templates(&plan.probes, &setup.sources, &plan.dress);
@@ -110,31 +120,51 @@ pub fn run(
     let outlets = outlets()?;
     let stats = Arc::new(Stats::new(link.tx.len(), link.rx.len(), outlets.len()));
     let records = Queue::new(RECORDS);
-    let mut writer = Writer::new(records.clone(), Arc::clone(&stats), outlets);
+    let (distributor, mut writers) = writer::split(records.clone(), &stats, outlets);
     let mut manifest = manifest::at_start(plan, setup, argv);
-    writer.begin(&manifest)?;
+    writers.iter_mut().try_for_each(|writer| writer.begin(&manifest))?;
     let signals = signals::Signals::catch()?;
     let cursors = plan.shard.cursors(plan.space.len());
-    let walk =
-        Arc::new(Walk::new(cursors, plan.passes, nanoseconds(setup.pass_gap)).from_step(plan.first_step));
-    if let Err(error) = gateway::resolve(setup, &mut link, &signals) {
-        let status =
-            if matches!(error, ScanError::Interrupted) { Status::Interrupted } else { Status::Failed };
-        manifest::close(&mut manifest, status, manifest::summary(&stats, &walk, 0));
-        writer.finish(&mut manifest);
-        return Err(error);
-    }
+    let walk = Walk::new(cursors, plan.passes, nanoseconds(setup.pass_gap)).from_step(plan.first_step);
+    let walk = Arc::new(walk.carrying(persist.waiting.len() as u64));
+    let ready = gateway::resolve(setup, &mut link, &signals)
+        .and_then(|()| persist::begin(plan, setup, link.tx.len(), (persist, &mut manifest)));
+    let progress = match ready {
+        Ok(progress) => progress,
+        Err(error) => {
+            let status =
+                if matches!(error, ScanError::Interrupted) { Status::Interrupted } else { Status::Failed };
+            manifest::close(&mut manifest, status, manifest::summary(&stats, &walk, 0));
+            writer::finish(writers, &mut manifest);
+            return Err(error);
+        }
+    };
     let start_ns = clock::monotonic_ns();
     let pace = Arc::new(Pace::new(setup.rate));
     let cpus = if setup.pin { affinity::spread(stats.tx.len() + stats.rx.len()) } else { Vec::new() };
     let answered = Arc::new(PortCounts::new(plan.space.port_targets()));
     let questions = Queue::new(ANSWERS);
-    let job =
-        Job { plan, setup, key, templates, walk, pace, records, stats, answered, questions, start_ns, cpus };
+    let job = Job {
+        plan,
+        setup,
+        key,
+        templates,
+        walk,
+        pace,
+        records,
+        stats,
+        answered,
+        questions,
+        start_ns,
+        cpus,
+        persist,
+        progress,
+    };
     let control = Control::default();
     status::banner(&job, &link.about);
     let outcome = std::thread::scope(|scope| {
-        let threads = start(scope, &job, &control, link, writer);
+        control.sinks.store(writers.len(), Ordering::Relaxed);
+        let threads = start(scope, &job, &control, link, (distributor, writers));
         watch(&job, &control, &signals, threads)
     });
     Ok(close(&job, &control, outcome, manifest))
@@ -156,6 +186,8 @@ struct Job<'a> {
     start_ns: u64,
     /// The processor of each transmit thread, then of each receive thread; none where they are not pinned.
     cpus: Vec<usize>,
+    persist: &'a Persist,
+    progress: Arc<Progress>,
 }
 
 impl Job<'_> {
@@ -176,6 +208,10 @@ struct Control {
     failed: AtomicBool,
     /// Nobody reads the results any more.
     unread: AtomicBool,
+    /// Nothing is left to watch over.
+    ended: AtomicBool,
+    /// Sinks that still work.
+    sinks: AtomicUsize,
     /// When the last transmit thread ended, in nanoseconds since the scan began.
     tx_ended_ns: AtomicU64,
     /// Transmit threads that have no probe left.
@@ -249,7 +285,9 @@ fn heard(setup: &Setup) -> Vec<IpAddr> {
 struct Threads<'scope> {
     tx: Vec<ScopedJoinHandle<'scope, ()>>,
     rx: Vec<ScopedJoinHandle<'scope, ()>>,
-    writer: ScopedJoinHandle<'scope, Writer>,
+    distributor: ScopedJoinHandle<'scope, ()>,
+    writers: Vec<ScopedJoinHandle<'scope, Writer>>,
+    keeper: ScopedJoinHandle<'scope, ()>,
 }
 
 fn start<'scope, 'env: 'scope>(
@@ -257,7 +295,7 @@ fn start<'scope, 'env: 'scope>(
     job: &'env Job<'env>,
     control: &'env Control,
     link: Link,
-    writer: Writer,
+    (distributor, writers): (Distributor, Vec<Writer>),
 ) -> Threads<'scope> {
     let answers: Vec<Queue<Announcement>> = link.tx.iter().map(|_| Queue::new(ANSWERS)).collect();
     let receivers = link.rx.len();
@@ -279,7 +317,10 @@ fn start<'scope, 'env: 'scope>(
         })
     });
     let tx = tx.collect();
-    Threads { tx, rx, writer: scope.spawn(move || write(writer, job, control)) }
+    let writers = writers.into_iter().map(|writer| scope.spawn(move || write(writer, job, control)));
+    let writers = writers.collect();
+    let distributor = scope.spawn(move || distribute(distributor));
+    Threads { tx, rx, distributor, writers, keeper: scope.spawn(move || persist::keep(job, control)) }
 }
 
 /// Keeps this thread on a processor. One that is gone since is no reason to stop.
@@ -303,7 +344,7 @@ fn transmitter(
         neighbours.seed(address, mac);
     }
     let secrets = (job.key, setup.ports);
-    Tx::new(TxParts {
+    let mut tx = Tx::new(TxParts {
         queue,
         generator: Generator::new(plan.order(), Arc::clone(&plan.space), secrets, &job.templates),
         walk: Arc::clone(&job.walk),
@@ -316,8 +357,13 @@ fn transmitter(
         sources: setup.sources.clone(),
         stop: Arc::clone(&control.stop_tx),
         stats: (Arc::clone(&job.stats), index),
+        log: job.progress.log(index),
         epoch_offset_ns: clock::realtime_ns() - job.now_ns(),
-    })
+    });
+    if index == 0 {
+        tx.carry(&job.persist.waiting);
+    }
+    tx
 }
 
 fn receiver(
@@ -343,6 +389,7 @@ fn receiver(
         questions: job.questions.clone(),
         answered: Arc::clone(&job.answered),
         stats: (Arc::clone(&job.stats), index),
+        epoch_offset_ns: clock::realtime_ns() - job.now_ns(),
     })
 }
 
@@ -366,7 +413,7 @@ fn transmit(mut tx: Tx, job: &Job<'_>, control: &Control) {
     if let Err(error) = result.and_then(|()| linger(&mut tx, job, control)) {
         control.fail(&error);
     }
-    match tx.finish() {
+    match tx.finish(job.now_ns()) {
         Ok(remark) => remark.into_iter().for_each(|remark| note(&control.remarks, remark)),
         Err(error) => control.fail(&error),
     }
@@ -404,7 +451,20 @@ fn receive(mut rx: Rx, index: usize, job: &Job<'_>, control: &Control) {
     }
 }
 
-/// The writer thread.
+/// The thread that hands records to the writers.
+fn distribute(mut distributor: Distributor) {
+    loop {
+        let step = distributor.step();
+        if step.done {
+            return;
+        }
+        if step.taken == 0 {
+            std::thread::sleep(WRITER_PAUSE);
+        }
+    }
+}
+
+/// The thread of one sink.
 fn write(mut writer: Writer, job: &Job<'_>, control: &Control) -> Writer {
     loop {
         let step = writer.step(job.now_ns());
@@ -417,11 +477,16 @@ fn write(mut writer: Writer, job: &Job<'_>, control: &Control) -> Writer {
                 while let Some(error) = writer.take_error() {
                     note(&control.errors, error.to_string());
                 }
-                if event == WriterEvent::NoSinkLeft {
+                let last =
+                    event == WriterEvent::NoSinkLeft && control.sinks.fetch_sub(1, Ordering::Relaxed) == 1;
+                if last {
                     control.fail(&"no output is left to write to");
                 }
             }
             None => {}
+        }
+        for remark in writer.take_remarks() {
+            status::tell(job, &remark);
         }
         if step.done {
             return writer;
@@ -434,8 +499,10 @@ fn write(mut writer: Writer, job: &Job<'_>, control: &Control) -> Writer {
 
 /// What the watching thread hands over at the end.
 struct Outcome {
-    writer: Option<Writer>,
+    writers: Vec<Writer>,
     interrupted: bool,
+    /// Whether every reply was awaited as long as it should be.
+    awaited: bool,
     sending_ns: u64,
 }
 
@@ -445,8 +512,9 @@ fn watch(job: &Job<'_>, control: &Control, signals: &signals::Signals, threads: 
     let mut governor = (job.setup.rate == Rate::Max).then(Governor::new);
     let wait_ns = nanoseconds(job.setup.wait);
     let mut ended_ns = None;
-    loop {
+    let awaited = loop {
         let now_ns = job.now_ns();
+        job.progress.alive(now_ns, job.stats.durable_ns());
         let interrupts = signals.count();
         if 0 < interrupts {
             control.stop_tx.store(true, Ordering::Relaxed);
@@ -465,13 +533,13 @@ fn watch(job: &Job<'_>, control: &Control, signals: &signals::Signals, threads: 
         status.tick(now_ns, ended_ns);
         let hurry = 1 < interrupts
             || control.failed.load(Ordering::Relaxed)
-            || control.unread.load(Ordering::Relaxed)
-            || threads.rx.is_empty();
-        if ended_ns.is_some_and(|ended| hurry || ended.saturating_add(wait_ns) <= now_ns) {
-            break;
+            || control.unread.load(Ordering::Relaxed);
+        let awaited = |ended: u64| threads.rx.is_empty() || ended.saturating_add(wait_ns) <= now_ns;
+        match ended_ns {
+            Some(ended) if hurry || awaited(ended) => break awaited(ended) && !hurry,
+            _ => std::thread::sleep(WATCH),
         }
-        std::thread::sleep(WATCH);
-    }
+    };
     status.end();
     control.stop_rx.store(true, Ordering::Release);
     let mut panicked = false;
@@ -479,11 +547,26 @@ fn watch(job: &Job<'_>, control: &Control, signals: &signals::Signals, threads: 
         panicked |= thread.join().is_err();
     }
     job.records.close();
-    let writer = threads.writer.join().ok();
-    if panicked || writer.is_none() {
+    panicked |= threads.distributor.join().is_err();
+    let mut writers = Vec::with_capacity(threads.writers.len());
+    for thread in threads.writers {
+        match thread.join() {
+            Ok(writer) => writers.push(writer),
+            Err(_) => panicked = true,
+        }
+    }
+    control.ended.store(true, Ordering::Release);
+    threads.keeper.thread().unpark();
+    panicked |= threads.keeper.join().is_err();
+    if panicked {
         control.fail(&"a thread of swath panicked; this is a defect");
     }
-    Outcome { writer, interrupted: 0 < signals.count(), sending_ns: ended_ns.unwrap_or(0) }
+    Outcome {
+        writers,
+        interrupted: 0 < signals.count(),
+        awaited: awaited && !panicked,
+        sending_ns: ended_ns.unwrap_or(0),
+    }
 }
 
 /// Closes the account and every sink.
@@ -500,14 +583,18 @@ fn close(job: &Job<'_>, control: &Control, outcome: Outcome, mut manifest: Manif
     let left = summary.pending + summary.unsent;
     summary.resume_step = with(&control.resume_step, |step| step.filter(|_| 0 < left));
     manifest::close(&mut manifest, status, summary);
-    for error in outcome.writer.map_or_else(Vec::new, |writer| writer.finish(&mut manifest)) {
+    for error in writer::finish(outcome.writers, &mut manifest) {
         note(&control.errors, error.to_string());
     }
+    let checkpoint = persist::end(job, outcome.awaited && !failed, &manifest).unwrap_or_else(|error| {
+        note(&control.errors, error.to_string());
+        None
+    });
     let (remarks, errors) = (with(&control.remarks, std::mem::take), with(&control.errors, std::mem::take));
     let open = job.stats.rx_total(|rx| &rx.open);
     let sending_s = outcome.sending_ns as f64 / 1e9;
     let (summary, seed) = (manifest.summary.unwrap_or_default(), job.plan.seed);
-    Ended { summary, open, sending_s, seed, status, remarks, errors }
+    Ended { summary, open, sending_s, seed, status, checkpoint, remarks, errors }
 }
 
 fn nanoseconds(duration: Duration) -> u64 {

@@ -75,6 +75,9 @@ pub struct RxCounters {
     pub both: Counter,
     /// Targets the bounded "seen" table forgot: a later repetition of a verdict about one is written again.
     pub evicted: Counter,
+    /// Every frame that had arrived by then was judged, and what it told is in the queue to the writer: nanoseconds
+    /// since the scan began.
+    pub judged_ns: Counter,
 }
 
 /// The counters of one sink, owned by the writer thread.
@@ -86,6 +89,10 @@ pub struct SinkCounters {
     pub filtered: Counter,
     /// Records held back by a cap or lost by a sink that failed.
     pub suppressed: Counter,
+    /// Every reply that had arrived by then stands in the sink: nanoseconds since the scan began.
+    pub durable_ns: Counter,
+    /// 1 once the sink has failed.
+    pub failed: Counter,
 }
 
 /// How many targets of each port answered. Any thread may add: it happens once for each target.
@@ -140,6 +147,20 @@ impl Stats {
     /// A counter summed over the transmit threads.
     pub fn tx_total(&self, counter: impl Fn(&TxCounters) -> &Counter) -> u64 {
         self.tx.iter().map(|set| counter(set).value()).sum()
+    }
+
+    /// Until when every frame was judged by all receive threads; `now_ns` where there are none.
+    pub fn judged_ns(&self, now_ns: u64) -> u64 {
+        self.rx.iter().map(|set| set.judged_ns.value()).fold(now_ns, u64::min)
+    }
+
+    /// Every reply that had arrived by then stands in every sink that still works; where none does, in every sink.
+    pub fn durable_ns(&self) -> u64 {
+        let working = self.sinks.iter().filter(|sink| sink.failed.value() == 0);
+        let earliest = |least: Option<u64>, sink: &CachePadded<SinkCounters>| {
+            Some(least.unwrap_or(u64::MAX).min(sink.durable_ns.value()))
+        };
+        working.fold(None, earliest).or_else(|| self.sinks.iter().fold(None, earliest)).unwrap_or(0)
     }
 
     /// A counter summed over the receive threads.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::batch::{Batch, Family, LANES, Source, low_32};
+use crate::checkpoint::Log;
 use crate::event::Record;
 use crate::generate::Generator;
 use crate::link::{Accepted, LinkError, Stall, TxQueue};
@@ -29,6 +30,8 @@ pub struct Tx {
     accepted: Vec<Accepted>,
     /// Cursors to send before new ones: those the link refused, and those whose neighbour answered.
     ready: Vec<(Cursor, u8)>,
+    /// For each batch of the round, whether its probes waited before: then the checkpoint holds them.
+    waited: Vec<bool>,
     answered: Vec<Parked>,
     given_up: Vec<Parked>,
 }
@@ -59,6 +62,8 @@ pub struct TxParts {
     pub stop: Arc<AtomicBool>,
     /// The scan's counters and which transmit thread this is.
     pub stats: (Arc<Stats>, usize),
+    /// Where the progress is noted.
+    pub log: Log,
     /// What to add to `now` for the time since the Unix epoch, in nanoseconds.
     pub epoch_offset_ns: u64,
 }
@@ -80,7 +85,14 @@ impl Tx {
         let batches = parts.queue.round_length().max(1);
         let (round, accepted) = (vec![Batch::empty(); batches], Vec::with_capacity(batches));
         let ready = Vec::with_capacity((batches + 1) * LANES);
-        Tx { parts, round, accepted, ready, answered: Vec::new(), given_up: Vec::new() }
+        let waited = vec![false; batches];
+        Tx { parts, round, accepted, ready, waited, answered: Vec::new(), given_up: Vec::new() }
+    }
+
+    /// Takes over steps that the run before left behind; the checkpoint holds them already.
+    pub fn carry(&mut self, steps: &[u64]) {
+        self.ready.extend(steps.iter().filter_map(|&step| self.parts.walk.cursor_of(step)));
+        self.count_pending();
     }
 
     /// Sends at most one round of batches.
@@ -88,6 +100,7 @@ impl Tx {
     /// # Errors
     /// What ends the scan: the interface is gone, or the last gate stopped a frame.
     pub fn step(&mut self, now_ns: u64) -> Result<Step, LinkError> {
+        self.parts.log.begin(now_ns, self.parts.walk.next_step());
         self.take_answers();
         if self.parts.stop.load(Ordering::Relaxed) || self.is_done() {
             return Ok(Step::Done);
@@ -105,6 +118,7 @@ impl Tx {
         let answered = self.answer_neighbours(granted)?;
         let asked = answered + self.ask_neighbours(now_ns, granted - answered)?;
         let (batches, next_pass_ns) = self.fill_round(now_ns, granted - asked);
+        self.parts.log.taken(self.parts.walk.next_step());
         let (sent, stall) = self.submit(batches)?;
         self.parts.pace.refund(granted - asked - sent);
         self.count_pending();
@@ -125,11 +139,14 @@ impl Tx {
         ready.chain(parked).fold(walk.next_step(), u64::min)
     }
 
-    /// Ends the link's queue; returns what it has to say.
+    /// Ends the link's queue and notes where the order stands; returns what the queue has to say.
     ///
     /// # Errors
     /// When the link could not keep what it promised to.
-    pub fn finish(&mut self) -> Result<Option<String>, LinkError> {
+    pub fn finish(&mut self, now_ns: u64) -> Result<Option<String>, LinkError> {
+        let step = self.parts.walk.next_step();
+        self.parts.log.begin(now_ns, step);
+        self.parts.log.mark(now_ns, step);
         self.parts.queue.finish()
     }
 
@@ -208,7 +225,9 @@ impl Tx {
         let (stats, thread) = &self.parts.stats;
         stats.tx[*thread].housekeeping.add(asked);
         stats.tx[*thread].unresolved.add(self.given_up.len() as u64);
-        self.given_up.clear();
+        for parked in self.given_up.drain(..) {
+            self.parts.log.settle(self.parts.walk.step_of(parked.cursor, parked.pass));
+        }
         self.count_pending();
         failure.map_or(Ok(asked), Err)
     }
@@ -228,12 +247,17 @@ impl Tx {
         let (mut filled, mut left, mut next_pass_ns) = (0, most, None);
         while 0 < left && filled < round.len() {
             let batch = &mut round[filled];
+            let waited = !self.ready.is_empty();
+            self.waited[filled] = waited;
             next_pass_ns = self.fill_batch(now_ns, left, batch);
             if batch.is_empty() {
                 break;
             }
             left -= batch.len() as u64;
-            self.resolve_hops(now_ns, batch);
+            self.resolve_hops(now_ns, batch, waited);
+            if waited {
+                self.note_flight(batch);
+            }
             filled += usize::from(!batch.is_empty());
         }
         self.round = round;
@@ -261,7 +285,7 @@ impl Tx {
     }
 
     /// Gives every lane its next hop, and takes those out that have none yet or never will.
-    fn resolve_hops(&mut self, now_ns: u64, batch: &mut Batch) {
+    fn resolve_hops(&mut self, now_ns: u64, batch: &mut Batch, waited: bool) {
         if let Some(Path::Hop(hop)) = self.parts.paths.only()
             && !self.parts.generator.any_asks_link()
         {
@@ -270,7 +294,7 @@ impl Tx {
         }
         let mut kept = 0;
         for lane in 0..batch.len() {
-            if let Some(hop) = self.hop_of(batch, lane, now_ns) {
+            if let Some(hop) = self.hop_of(batch, (lane, waited), now_ns) {
                 batch.copy_lane(lane, kept);
                 batch.hop[kept] = hop;
                 kept += 1;
@@ -281,8 +305,9 @@ impl Tx {
 
     /// The next hop of a lane; a lane without one is parked or counted. A question to the link itself needs none, but a
     /// link that leads to its target.
-    fn hop_of(&mut self, batch: &Batch, lane: usize, now_ns: u64) -> Option<u16> {
+    fn hop_of(&mut self, batch: &Batch, (lane, waited): (usize, bool), now_ns: u64) -> Option<u16> {
         let template = batch.template[lane];
+        let step = self.parts.walk.step_of(batch.cursor[lane], batch.pass[lane]);
         let (address, path) = match self.parts.generator.family(template) {
             Family::V4 => {
                 let address = batch.destination_v4[lane];
@@ -305,25 +330,29 @@ impl Tx {
                 Lookup::Unknown => {
                     let parked = Parked { cursor: batch.cursor[lane], pass: batch.pass[lane] };
                     self.parts.neighbours.park(address, parked);
+                    self.parts.log.wait(step);
+                    return None;
                 }
             },
+        }
+        if waited {
+            self.parts.log.settle(step);
         }
         None
     }
 
     /// Hands the first `batches` to the link; the lanes it did not take are ready to be sent again.
     fn submit(&mut self, batches: usize) -> Result<(u64, Option<Stall>), LinkError> {
-        let round = &self.round[..batches];
-        let outcome = self.parts.queue.submit_round(round, &mut self.accepted);
+        let outcome = self.parts.queue.submit_round(&self.round[..batches], &mut self.accepted);
         let (mut sent, mut requeued) = (0, 0);
-        for (index, batch) in round.iter().enumerate() {
+        for index in 0..batches {
+            let batch = &self.round[index];
             let lanes = batch.lanes() & self.accepted.get(index).map_or(0, |accepted| accepted.lanes);
             let refused = batch.lanes() & !lanes;
             sent += u64::from(lanes.count_ones());
             requeued += u64::from(refused.count_ones());
-            if refused != 0 {
-                let lanes = (0..batch.len()).filter(|lane| refused & 1 << lane != 0);
-                self.ready.extend(lanes.map(|lane| (batch.cursor[lane], batch.pass[lane])));
+            if refused != 0 || self.waited[index] {
+                self.note_waiting(index, refused);
             }
         }
         self.counters().sent.add(sent);
@@ -331,6 +360,32 @@ impl Tx {
         self.count_pending();
         outcome?;
         Ok((sent, self.accepted.iter().find_map(|accepted| accepted.stall)))
+    }
+}
+
+impl Tx {
+    /// Probes that waited are about to be handed over.
+    #[cold]
+    fn note_flight(&self, batch: &Batch) {
+        for lane in 0..batch.len() {
+            let step = self.parts.walk.step_of(batch.cursor[lane], batch.pass[lane]);
+            self.parts.log.in_flight(step, true);
+        }
+    }
+
+    /// The refused lanes of a batch of the round wait; those of a batch that waited and left wait no longer.
+    #[cold]
+    fn note_waiting(&mut self, index: usize, refused: u64) {
+        let (batch, log) = (&self.round[index], &self.parts.log);
+        for lane in 0..batch.len() {
+            let step = self.parts.walk.step_of(batch.cursor[lane], batch.pass[lane]);
+            if refused & 1 << lane != 0 {
+                self.ready.push((batch.cursor[lane], batch.pass[lane]));
+                if self.waited[index] { log.in_flight(step, false) } else { log.wait(step) }
+            } else if self.waited[index] {
+                log.settle(step);
+            }
+        }
     }
 }
 

@@ -1,6 +1,14 @@
 //! Between the queue and the sinks: takes records out in batches, filters them for each sink, and keeps the account
 //! of what became of each.
 //!
+//! ```text
+//! queue --Distributor--> Lane (memory, then a file) --Writer--> one sink, on a thread of its own
+//! ```
+//!
+//! A [`Writer`] carries records to its sinks. With several sinks each has a writer, a thread and a [`Lane`] of its own
+//! ([`split`]): one that is slow falls behind in its lane, first in memory, then in a file, and neither the others nor
+//! the scan wait for it. Only when a lane's file is full, too, does the queue fill and sending pause.
+//!
 //! The account. For every sink, accepted = written + filtered + suppressed, exactly, once [`Writer::drain`] has
 //! returned. A record counts as *written* only when the sink says that it survives a crash of this process, that
 //! is at a commit; a sink that fails tells how many records got through, and the rest counts as *suppressed*, like
@@ -8,12 +16,17 @@
 //!
 //! Invariant: no clock (the caller passes the time) and no format.
 
+mod lane;
+
+use std::io;
 use std::sync::Arc;
 
 use crate::event::{Manifest, Record, SinkSummary, State};
 use crate::queue::Queue;
 use crate::sink::{Sink, SinkError, SinkErrorKind};
 use crate::stats::{SinkCounters, Stats};
+
+pub use lane::{Distributor, Lane};
 
 /// Records taken from the queue at once.
 pub const BATCH: usize = 4096;
@@ -87,14 +100,76 @@ pub enum WriterEvent {
 
 /// Owns the sinks and carries records to them. Lives on one thread, which calls [`Writer::step`] in a loop.
 pub struct Writer {
-    queue: Queue<Record>,
+    input: Input,
     stats: Arc<Stats>,
+    /// The place of the first of its sinks among all of the scan.
+    first: usize,
     slots: Vec<Slot>,
     batch: Vec<Record>,
     kept: Vec<Record>,
     uncommitted_since_ns: Option<u64>,
+    /// Records taken from the queue.
+    popped: u64,
+    /// A moment until which the receivers had judged everything, and how many records they had accepted by then: once
+    /// so many are committed, everything until that moment is durable.
+    horizon: Option<(u64, u64)>,
     errors: Vec<SinkError>,
     event: Option<WriterEvent>,
+}
+
+/// Where a writer's records come from.
+enum Input {
+    Queue(Queue<Record>),
+    Lane(Arc<Lane>),
+}
+
+impl Input {
+    fn is_closed(&self) -> bool {
+        match self {
+            Input::Queue(queue) => queue.is_closed(),
+            Input::Lane(lane) => lane.is_closed(),
+        }
+    }
+
+    /// Fills an empty batch with what waits.
+    fn take(&self, batch: &mut Vec<Record>) -> io::Result<()> {
+        match self {
+            Input::Queue(queue) => {
+                batch.extend(std::iter::from_fn(|| queue.pop()).take(BATCH));
+                Ok(())
+            }
+            Input::Lane(lane) => lane.take(batch),
+        }
+    }
+}
+
+/// One writer for each outlet, each to be stepped on a thread of its own, and what hands them the records of `queue`.
+///
+/// # Panics
+/// When `stats` has another number of sinks.
+pub fn split(queue: Queue<Record>, stats: &Arc<Stats>, outlets: Vec<Outlet>) -> (Distributor, Vec<Writer>) {
+    assert_eq!(stats.sinks.len(), outlets.len(), "every sink has its counters");
+    let lanes: Vec<Arc<Lane>> = outlets.iter().map(|_| Arc::new(Lane::default())).collect();
+    let inputs = lanes.iter().cloned().map(Input::Lane);
+    let writer = |((first, outlet), input)| Writer::over(input, Arc::clone(stats), first, vec![outlet]);
+    let writers = outlets.into_iter().enumerate().zip(inputs).map(writer).collect();
+    (Distributor::new(queue, lanes), writers)
+}
+
+/// Ends every writer and every sink, the sinks side by side: drains, writes what became of the records into the summary
+/// of the manifest if it has one, and hands the manifest to the sinks. Returns the errors that nobody took.
+pub fn finish(mut writers: Vec<Writer>, manifest: &mut Manifest) -> Vec<SinkError> {
+    writers.iter_mut().for_each(Writer::drain);
+    let sinks = writers.iter().flat_map(Writer::summaries).collect();
+    if let Some(summary) = &mut manifest.summary {
+        summary.sinks = sinks;
+    }
+    let manifest = &*manifest;
+    std::thread::scope(|scope| {
+        let end = |writer: Writer| scope.spawn(move || writer.end(manifest));
+        let threads: Vec<_> = writers.into_iter().map(end).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect()
+    })
 }
 
 struct Slot {
@@ -113,14 +188,21 @@ impl Writer {
     /// When `stats` has another number of sinks.
     pub fn new(queue: Queue<Record>, stats: Arc<Stats>, outlets: Vec<Outlet>) -> Writer {
         assert_eq!(stats.sinks.len(), outlets.len(), "every sink has its counters");
+        Writer::over(Input::Queue(queue), stats, 0, outlets)
+    }
+
+    fn over(input: Input, stats: Arc<Stats>, first: usize, outlets: Vec<Outlet>) -> Writer {
         let slot = |outlet| Slot { outlet, given: 0, written: 0, failed: false };
         Writer {
-            queue,
+            input,
             stats,
+            first,
             slots: outlets.into_iter().map(slot).collect(),
             batch: Vec::with_capacity(BATCH),
             kept: Vec::with_capacity(BATCH),
             uncommitted_since_ns: None,
+            popped: 0,
+            horizon: None,
             errors: Vec::new(),
             event: None,
         }
@@ -138,7 +220,12 @@ impl Writer {
     /// `now_ns` is any clock that does not go back.
     pub fn step(&mut self, now_ns: u64) -> Step {
         // Read before the last pop: what was pushed before the close is still found.
-        let closed = self.queue.is_closed();
+        let closed = self.input.is_closed();
+        if self.horizon.is_none() {
+            // In this order: what was accepted meanwhile is waited for in vain, never forgotten.
+            let judged_ns = self.stats.judged_ns(now_ns);
+            self.horizon = Some((judged_ns, self.stats.rx_total(|rx| &rx.accepted)));
+        }
         let taken = self.write_batch();
         if 0 < taken {
             self.uncommitted_since_ns.get_or_insert(now_ns);
@@ -147,6 +234,15 @@ impl Writer {
         let due = |since_ns: u64| done || since_ns.saturating_add(COMMIT_AFTER_NS) <= now_ns;
         if self.uncommitted_since_ns.is_some_and(due) {
             self.commit();
+        }
+        if let Some((judged_ns, accepted)) = self.horizon
+            && self.uncommitted_since_ns.is_none()
+            && accepted <= self.popped
+        {
+            for (index, _) in self.slots.iter().enumerate().filter(|(_, slot)| !slot.failed) {
+                self.counters(index).durable_ns.assign(judged_ns);
+            }
+            self.horizon = None;
         }
         Step { taken, done, event: self.event.take() }
     }
@@ -157,14 +253,13 @@ impl Writer {
         self.commit();
     }
 
-    /// Drains, writes what became of the records into the summary of the manifest if it has one, and ends every
-    /// sink with it. Returns the errors that nobody took.
-    pub fn finish(mut self, manifest: &mut Manifest) -> Vec<SinkError> {
-        self.drain();
-        let sinks = self.summaries();
-        if let Some(summary) = &mut manifest.summary {
-            summary.sinks = sinks;
-        }
+    /// Ends this writer alone: see [`finish`].
+    pub fn finish(self, manifest: &mut Manifest) -> Vec<SinkError> {
+        finish(vec![self], manifest)
+    }
+
+    /// Ends every sink with the closing manifest.
+    fn end(self, manifest: &Manifest) -> Vec<SinkError> {
         let Writer { slots, mut errors, .. } = self;
         for slot in slots {
             let result = slot.outlet.sink.finish(manifest);
@@ -174,6 +269,11 @@ impl Writer {
             }
         }
         errors
+    }
+
+    /// What its sinks want operators to read. Each remark is handed out once.
+    pub fn take_remarks(&mut self) -> Vec<String> {
+        self.slots.iter_mut().flat_map(|slot| slot.outlet.sink.remarks()).collect()
     }
 
     /// The oldest error that nobody took yet. Each is handed out once.
@@ -189,16 +289,20 @@ impl Writer {
             filtered: counters.filtered.value(),
             suppressed: counters.suppressed.value(),
         };
-        self.slots.iter().zip(self.stats.sinks.iter().map(|counters| &**counters)).map(summary).collect()
+        let counters = self.stats.sinks[self.first..].iter().map(|counters| &**counters);
+        self.slots.iter().zip(counters).map(summary).collect()
     }
 
     /// Takes a batch from the queue and gives it to every sink. Returns its size.
     fn write_batch(&mut self) -> usize {
         self.batch.clear();
-        self.batch.extend(std::iter::from_fn(|| self.queue.pop()).take(BATCH));
+        if let Err(error) = self.input.take(&mut self.batch) {
+            self.lose_lane(&error);
+        }
         if self.batch.is_empty() {
             return 0;
         }
+        self.popped += self.batch.len() as u64;
         for index in 0..self.slots.len() {
             if let Err(error) = self.write_to(index) {
                 self.fail(index, error);
@@ -207,9 +311,26 @@ impl Writer {
         self.batch.len()
     }
 
+    /// The file behind the lane does not give its records back: they are suppressed, and the sink has failed.
+    fn lose_lane(&mut self, error: &io::Error) {
+        let Input::Lane(lane) = &self.input else { return };
+        let lost = lane.forget();
+        for index in 0..self.slots.len() {
+            self.counters(index).suppressed.add(lost);
+            let object = self.slots[index].outlet.name.clone();
+            let cause = format!("{lost} records that waited for it cannot be read back: {error}");
+            let kind = SinkErrorKind::Failed;
+            self.fail(index, SinkError { operation: "write to", object, cause, kind });
+        }
+    }
+
+    fn counters(&self, index: usize) -> &SinkCounters {
+        &self.stats.sinks[self.first + index]
+    }
+
     /// Gives the batch to one sink, without the records it is not shown.
     fn write_to(&mut self, index: usize) -> Result<(), SinkError> {
-        let (slot, counters) = (&mut self.slots[index], &self.stats.sinks[index]);
+        let (slot, counters) = (&mut self.slots[index], &self.stats.sinks[self.first + index]);
         let show = slot.outlet.show;
         let shown = self.batch.iter().filter(|record| show.contains(record.state));
         let count = shown.clone().count();
@@ -248,16 +369,21 @@ impl Writer {
         let slot = &mut self.slots[index];
         let safe = safe.min(slot.given);
         debug_assert!(slot.written <= safe, "what was safe stays safe");
-        self.stats.sinks[index].written.add(safe.saturating_sub(slot.written));
+        self.stats.sinks[self.first + index].written.add(safe.saturating_sub(slot.written));
         slot.written = slot.written.max(safe);
     }
 
     /// Takes a sink out: what it holds and did not save is suppressed, and so is all that comes.
     fn fail(&mut self, index: usize, error: SinkError) {
+        if self.slots[index].failed {
+            self.errors.push(error);
+            return;
+        }
         self.settle(index, self.slots[index].outlet.sink.safe());
         let slot = &mut self.slots[index];
         slot.failed = true;
-        self.stats.sinks[index].suppressed.add(slot.given - slot.written);
+        self.stats.sinks[self.first + index].failed.assign(1);
+        self.stats.sinks[self.first + index].suppressed.add(slot.given - slot.written);
         let closed = slot.outlet.stdout && error.kind == SinkErrorKind::ReaderGone;
         if !closed {
             self.errors.push(error);
@@ -481,8 +607,8 @@ mod tests {
         let summary = Summary { frames_seen: 13, accepted: 13, ..Summary::default() };
         Manifest {
             scan_uuid: String::new(),
-            tool: "swath",
-            version: "0",
+            tool: "swath".into(),
+            version: "0".into(),
             argv: vec![],
             plan_digest: String::new(),
             targets: 0,
@@ -491,11 +617,12 @@ mod tests {
             ports: String::new(),
             probes: vec![],
             seed: 0,
-            order: "v1",
+            order: "v1".into(),
             shard: 1,
             shards: 1,
             passes: 1,
             first_step: 0,
+            course: crate::event::Course::default(),
             rate_pps: None,
             wait_s: 0.0,
             interface: String::new(),
@@ -505,6 +632,7 @@ mod tests {
             started_us: 0,
             finished_us: None,
             summary: Some(summary),
+            ..Manifest::default()
         }
     }
 

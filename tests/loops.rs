@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use swath::batch::{Batch, LANES, NextHops, Source};
+use swath::checkpoint::{self, Mode, Progress, Shape};
 use swath::cli::build;
 use swath::cli::{self, Request};
 use swath::cookie::{CookieKey, SourcePorts};
@@ -90,6 +91,11 @@ struct Net {
     answers: VecDeque<(u64, Announcement)>,
     answer_after_ns: u64,
     silent: Option<fn(Ipv4Addr) -> bool>,
+    /// The checkpoint, to be looked at while a batch is half handed over: after so many more calls.
+    progress: Option<Arc<Progress>>,
+    look_after: Option<usize>,
+    /// What it said then, and what had left.
+    looked: Option<(checkpoint::State, BTreeMap<(u64, u8), u32>)>,
 }
 
 fn mac_of(address: Ipv4Addr) -> Mac {
@@ -124,12 +130,17 @@ impl TxQueue for FakeTx {
             Mood::Down => (0, Some(Stall::Down)),
         };
         let stall = stall.filter(|_| lanes != batch.lanes());
+        let looks = net.look_after == Some(net.calls);
         for lane in (0..batch.len()).filter(|lane| lanes & 1 << lane != 0) {
             *net.probes.entry((batch.cursor[lane].0, batch.pass[lane])).or_default() += 1;
             let to = (Ipv4Addr::from(batch.destination_v4[lane]), self.hops.mac(batch.hop[lane]));
             net.sent_to.push(to);
             let now_ns = net.now_ns;
             net.times_ns.push(now_ns);
+        }
+        if looks {
+            let state = net.progress.as_ref().expect("a checkpoint").state();
+            net.looked = Some((state, net.probes.clone()));
         }
         Ok(Accepted { lanes, stall })
     }
@@ -160,6 +171,7 @@ struct Bench {
     records: Queue<Record>,
     answers: Queue<Announcement>,
     stop: Arc<AtomicBool>,
+    progress: Arc<Progress>,
 }
 
 /// A transmitter for a plan, with one gateway in slot 0 and `neighbours` slots for others.
@@ -168,11 +180,14 @@ fn bench(plan: &Plan, rate: Rate, paths: Paths, neighbours: u16, moods: Vec<Mood
     hops.assign(0, GATEWAY_MAC);
     let net = Arc::new(Mutex::new(Net { moods: moods.into(), answer_after_ns: 300_000, ..Net::default() }));
     let stats = Arc::new(Stats::new(1, 1, 1));
-    let walk = Arc::new(Walk::new(plan.shard.cursors(plan.space.len()), plan.passes, 0));
+    let walk = Walk::new(plan.shard.cursors(plan.space.len()), plan.passes, 0).from_step(plan.first_step);
+    let walk = Arc::new(walk);
     let pace = Arc::new(Pace::new(rate));
     let source = Source { address: SOURCE.into(), mac: SOURCE_MAC, vlan: None };
     let templates = probe::templates(&plan.probes, &[source], &plan.dress);
     let (records, answers, stop) = (Queue::new(8), Queue::new(1 << 12), Arc::new(AtomicBool::new(false)));
+    let progress = progress(plan.first_step);
+    net.lock().expect("one thread").progress = Some(Arc::clone(&progress));
     let tx = Tx::new(TxParts {
         queue: Box::new(FakeTx { net: Arc::clone(&net), hops: hops.clone() }),
         generator: Generator::new(plan.order(), Arc::clone(&plan.space), (key(), ports()), &templates),
@@ -186,9 +201,16 @@ fn bench(plan: &Plan, rate: Rate, paths: Paths, neighbours: u16, moods: Vec<Mood
         sources: vec![source],
         stop: Arc::clone(&stop),
         stats: (Arc::clone(&stats), 0),
+        log: progress.log(0),
         epoch_offset_ns: 0,
     });
-    Bench { net, tx, stats, walk, pace, records, answers, stop }
+    Bench { net, tx, stats, walk, pace, records, answers, stop, progress }
+}
+
+/// Progress with room for everything a test lets wait, whose marks are never older than a step.
+fn progress(first_step: u64) -> Arc<Progress> {
+    let shape = Shape { threads: 1, waiting: 1 << 14, window_ns: 0, first_step, run: 1 };
+    Arc::new(Progress::in_memory(shape).expect("memory"))
 }
 
 impl Bench {
@@ -487,9 +509,64 @@ fn with_shared(plan: &Plan, bench: Bench, walk: Arc<Walk>, pace: Arc<Pace>) -> B
         sources: vec![source],
         stop: Arc::clone(&bench.stop),
         stats: (Arc::clone(&bench.stats), 0),
+        log: bench.progress.log(0),
         epoch_offset_ns: 0,
     });
     Bench { tx, walk, pace, ..bench }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    /// The process is killed while the link holds a batch that nobody has noted yet. A complete restart then sends what
+    /// is left, and of what left it repeats no more than that round; an exact one repeats nothing and misses no more.
+    #[test]
+    fn a_kill_in_the_middle_of_a_batch_loses_nothing_and_repeats_at_most_the_round(
+        moods in proptest::collection::vec(mood(), 0..60),
+        seed in any::<u64>(),
+        calls in 1usize..120,
+        on_link in any::<bool>(),
+    ) {
+        let first = plan(&format!("198.18.0.0/25 -p 1-7 --passes 2 --seed {seed}"));
+        let all = 128 * 7 * 2;
+        let paths = || if on_link { Paths::single(Path::OnLink) } else { routed() };
+        let mut killed = bench(&first, Rate::Max, paths(), 200, moods);
+        killed.net.lock().expect("one thread").look_after = Some(calls);
+        while killed.net.lock().expect("one thread").looked.is_none() {
+            if killed.step().expect("no fatal error") == Step::Done {
+                break;
+            }
+        }
+        let looked = killed.net.lock().expect("one thread").looked.take();
+        let Some((mut state, left)) = looked else { return Ok(()) };
+        // Every reply until now was heard and written: what is rewound is the round alone.
+        (state.alive_ns, state.durable_ns) = (u64::MAX, u64::MAX);
+        let low = state.threads[0].low;
+        state.threads[0].marks.push((u64::MAX, low));
+        for mode in [Mode::Complete, Mode::Exact] {
+            let restart = state.restart(mode);
+            let second = Plan { first_step: restart.step, ..plan(&format!("198.18.0.0/25 -p 1-7 --passes 2 --seed {seed}")) };
+            let mut resumed = bench(&second, Rate::Max, paths(), 200, Vec::new());
+            resumed.tx.carry(&restart.waiting);
+            while resumed.step().expect("no fatal error") != Step::Done {}
+            let again = &resumed.net.lock().expect("one thread").probes;
+            let (mut repeated, mut missed) = (0, 0);
+            for cursor in 0..128 * 7 {
+                for pass in 0..2 {
+                    let of = |probes: &BTreeMap<(u64, u8), u32>| probes.get(&(cursor, pass)).copied().unwrap_or(0);
+                    prop_assert!(of(again) <= 1 && of(&left) <= 1);
+                    repeated += u64::from(of(again) + of(&left) == 2);
+                    missed += u64::from(of(again) + of(&left) == 0);
+                }
+            }
+            prop_assert!(restart.step <= all && restart.window <= 64 * 2, "{restart:?}");
+            match mode {
+                // The probes in the batch, new or waiting, were sent and not noted.
+                Mode::Complete => prop_assert!(missed == 0 && repeated <= 64, "{missed} {repeated} {restart:?}"),
+                Mode::Exact => prop_assert!(missed <= 64 && repeated == 0, "{missed} {repeated} {restart:?}"),
+            }
+        }
+    }
 }
 
 // --- Rx ---------------------------------------------------------------------------------------------------------------
@@ -555,6 +632,7 @@ fn listening(plan: &Plan, polls: Vec<Vec<Vec<u8>>>, room: usize) -> Listening {
         questions: Queue::new(4),
         answered: Arc::default(),
         stats: (Arc::clone(&stats), 0),
+        epoch_offset_ns: 0,
     });
     Listening { rx, stats, records, answers, polled, left }
 }

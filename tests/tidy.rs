@@ -18,6 +18,7 @@ const LAW: &[(&str, &[&str])] = &[
     ("stats", &["event", "target"]),
     // L1
     ("batch", &["target", "wire"]),
+    ("checkpoint", &["sys"]),
     ("gate", &["wire"]),
     ("host", &["sys"]),
     ("order", &["target", "batch"]),
@@ -37,6 +38,7 @@ const LAW: &[(&str, &[&str])] = &[
         "tx",
         &[
             "batch",
+            "checkpoint",
             "event",
             "generate",
             "link",
@@ -58,6 +60,7 @@ const LAW: &[(&str, &[&str])] = &[
         "scan",
         &[
             "batch",
+            "checkpoint",
             "cookie",
             "dedup",
             "event",
@@ -84,22 +87,68 @@ const LAW: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "batch", "cookie", "dedup", "event", "host", "link", "order", "pace", "path", "plan", "probe",
-            "sink", "source", "target", "wire",
+            "batch",
+            "checkpoint",
+            "cookie",
+            "dedup",
+            "event",
+            "host",
+            "link",
+            "order",
+            "pace",
+            "path",
+            "plan",
+            "probe",
+            "sink",
+            "source",
+            "target",
+            "wire",
         ],
     ),
     (
         "command",
         &[
-            "batch", "cli", "cookie", "event", "generate", "host", "link", "order", "plan", "probe", "scan",
-            "sink", "source", "sys", "target", "text", "writer",
+            "batch",
+            "checkpoint",
+            "cli",
+            "cookie",
+            "event",
+            "generate",
+            "host",
+            "link",
+            "order",
+            "plan",
+            "probe",
+            "scan",
+            "sink",
+            "source",
+            "sys",
+            "target",
+            "text",
+            "writer",
         ],
     ),
     (
         "command",
         &[
-            "batch", "cli", "cookie", "event", "generate", "host", "link", "order", "plan", "probe", "scan",
-            "sink", "source", "sys", "target", "text", "writer",
+            "batch",
+            "checkpoint",
+            "cli",
+            "cookie",
+            "event",
+            "generate",
+            "host",
+            "link",
+            "order",
+            "plan",
+            "probe",
+            "scan",
+            "sink",
+            "source",
+            "sys",
+            "target",
+            "text",
+            "writer",
         ],
     ),
     ("main", &["cli", "command"]),
@@ -107,7 +156,7 @@ const LAW: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that may read a clock, the environment, a file or a socket, of the layers below the loops.
-const MAY_TOUCH_THE_WORLD: &[&str] = &["sys", "link", "host", "sink", "source"];
+const MAY_TOUCH_THE_WORLD: &[&str] = &["sys", "checkpoint", "link", "host", "sink", "source"];
 
 #[test]
 fn imports_point_down_the_layers() {

@@ -23,26 +23,35 @@ pub enum Carry {
     Identification,
     /// The low 16 bits of the sequence, 2 bytes: a transaction number beside other secrets.
     Low,
+    /// The low 8 bits of the sequence, 1 byte: a small protocol's number of a request.
+    Byte,
+    /// The low 7 bits of the sequence, 1 byte, where 255 means that no answer is wanted.
+    Tag,
     /// The low half of the cookie, 4 bytes.
     Sequence,
-    /// The same with the top bit clear, 4 bytes: a positive number for protocols with signed ones.
+    /// The same, least significant byte first, 4 bytes.
+    Reversed,
+    /// The low half of the cookie with the top bit clear, 4 bytes: a positive number for protocols with signed ones.
     Positive,
     /// Sequence, identification and source port, 8 bytes: everything that is secret.
     Wide,
     /// The sequence as eight lower-case hexadecimal digits, 8 bytes of text.
     Text,
+    /// The sequence modulo 10^8 as eight decimal digits, 8 bytes of text.
+    Digits,
     /// Microseconds since the Unix epoch modulo 2^32, 4 bytes: no secret, it comes back as the round-trip time.
     Time,
 }
 
 impl Carry {
-    /// Bytes of the field: 2, 4 or 8.
+    /// Bytes of the field: 1, 2, 4 or 8.
     #[inline(always)]
     pub const fn length(self) -> usize {
         match self {
+            Carry::Byte | Carry::Tag => 1,
             Carry::SourcePort | Carry::DestinationPort | Carry::Identification | Carry::Low => 2,
-            Carry::Sequence | Carry::Positive | Carry::Time => 4,
-            Carry::Wide | Carry::Text => 8,
+            Carry::Sequence | Carry::Reversed | Carry::Positive | Carry::Time => 4,
+            Carry::Wide | Carry::Text | Carry::Digits => 8,
         }
     }
 
@@ -50,9 +59,12 @@ impl Carry {
     pub const fn bits(self) -> u32 {
         match self {
             Carry::SourcePort | Carry::DestinationPort | Carry::Time => 0,
+            Carry::Tag => 7,
+            Carry::Byte => 8,
             Carry::Identification | Carry::Low => 16,
+            Carry::Digits => 26,
             Carry::Positive => 31,
-            Carry::Sequence | Carry::Text => 32,
+            Carry::Sequence | Carry::Reversed | Carry::Text => 32,
             Carry::Wide => 48,
         }
     }
@@ -65,7 +77,10 @@ impl Carry {
             Carry::DestinationPort => destination_port.into(),
             Carry::Identification => secrets.identification.into(),
             Carry::Low => u64::from(secrets.sequence & 0xffff),
+            Carry::Byte => u64::from(secrets.sequence & 0xff),
+            Carry::Tag => u64::from(secrets.sequence & 0x7f),
             Carry::Sequence => secrets.sequence.into(),
+            Carry::Reversed => secrets.sequence.swap_bytes().into(),
             Carry::Positive => u64::from(secrets.sequence & 0x7fff_ffff),
             Carry::Wide => {
                 u64::from(secrets.sequence) << 32
@@ -73,6 +88,7 @@ impl Carry {
                     | u64::from(secrets.source_port)
             }
             Carry::Text => hexadecimal(secrets.sequence),
+            Carry::Digits => decimal(secrets.sequence % 100_000_000),
             Carry::Time => time_us.into(),
         }
     }
@@ -129,6 +145,16 @@ fn hexadecimal(number: u32) -> u64 {
     spread + 0x3030_3030_3030_3030 + letters * u64::from(b'a' - b'0' - 10)
 }
 
+/// Eight decimal digits of a number below 10^8 as text.
+fn decimal(mut number: u32) -> u64 {
+    let mut text = 0;
+    for place in 0..8 {
+        text |= u64::from(b'0' + (number % 10).to_le_bytes()[0]) << (8 * place);
+        number /= 10;
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,6 +163,8 @@ mod tests {
     fn a_number_as_text_is_what_the_library_writes() {
         for number in [0, 1, 0x0123_4567, 0x89ab_cdef, 0xffff_ffff, 0xa0b1_c2d3] {
             assert_eq!(hexadecimal(number).to_be_bytes(), *format!("{number:08x}").as_bytes());
+            let short = number % 100_000_000;
+            assert_eq!(decimal(short).to_be_bytes(), *format!("{short:08}").as_bytes());
         }
     }
 

@@ -319,10 +319,13 @@ impl Template {
 fn stamp_number(value: u64, (at, length): (usize, usize), (frame, start): (&mut [u8], usize)) -> u64 {
     let bytes = value.to_be_bytes();
     match length {
+        1 => frame[at] = bytes[7],
         2 => frame[at..at + 2].copy_from_slice(&bytes[6..]),
         4 => frame[at..at + 4].copy_from_slice(&bytes[4..]),
         _ => frame[at..at + 8].copy_from_slice(&bytes),
     }
+    // A single byte is the upper half of its word at an even offset.
+    let value = if length == 1 { value << 8 } else { value };
     let sum = (value >> 48) + (value >> 32 & 0xffff) + (value >> 16 & 0xffff) + (value & 0xffff);
     if (at - start).is_multiple_of(2) {
         return sum;

@@ -10,6 +10,7 @@ use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
 
 use super::links::LinkArgs;
 use super::probes::{self, ProbeArgs};
+use super::reliability::Reliability;
 use crate::dedup::MAX_PASSES;
 use crate::event::State;
 use crate::link::BACKENDS;
@@ -25,7 +26,7 @@ use crate::wire::ethernet::Mac;
     name = "swath",
     version,
     about = "Sweep address ranges for open ports: stateless, exact, straight into a database",
-    override_usage = "swath TARGETS... -p PORTS [options]\n       swath plan TARGETS... -p PORTS [options]   say what a scan would do; sends nothing, needs no privilege\n       swath bench --help                         measure what this machine can do",
+    override_usage = "swath TARGETS... -p PORTS [options]\n       swath plan TARGETS... -p PORTS [options]   say what a scan would do; sends nothing, needs no privilege\n       swath resume FILE                          go on with a scan that was stopped or killed\n       swath bench --help                         measure what this machine can do",
     after_help = EXAMPLES,
     max_term_width = 110
 )]
@@ -150,6 +151,10 @@ pub struct Args {
     #[arg(long, help_heading = RESULTS)]
     pub force: bool,
 
+    /// How it survives.
+    #[command(flatten)]
+    pub reliability: Reliability,
+
     /// No status on standard error, only errors
     #[arg(short = 'q', long, action = ArgAction::SetTrue, help_heading = RESULTS)]
     pub quiet: bool,
@@ -232,9 +237,17 @@ fn sink_line(about: &str, suffixes: &[&str]) -> String {
     if suffixes.is_empty() { about.to_owned() } else { format!("{about} [.{}]", suffixes.join(" .")) }
 }
 
+/// Reads canonical words; of an option that stands twice the later one counts.
+pub(super) fn read_again(words: Vec<OsString>) -> Result<Args, clap::Error> {
+    read_by(command().args_override_self(true), words, false)
+}
+
 /// Reads canonical words.
 pub(super) fn read(words: Vec<OsString>, plan: bool) -> Result<Args, clap::Error> {
-    let mut command = command();
+    read_by(command(), words, plan)
+}
+
+fn read_by(mut command: clap::Command, words: Vec<OsString>, plan: bool) -> Result<Args, clap::Error> {
     let matches = command.try_get_matches_from_mut(words)?;
     let args = Args::from_arg_matches(&matches)?;
     if args.targets.is_empty() && args.include_file.is_empty() {

@@ -38,6 +38,14 @@ pub enum BuildError {
 /// [`BuildError::Usage`] for any target, port, exclude or file that cannot be read, and for a plan that is empty or
 /// too large.
 pub fn plan(args: &Args) -> Result<Plan, BuildError> {
+    plan_without(args, &excluded(args)?)
+}
+
+/// The same with these excludes instead of those the arguments name: a scan that goes on has the plan it began with.
+///
+/// # Errors
+/// As [`plan`].
+pub fn plan_without(args: &Args, user: &AddressSet) -> Result<Plan, BuildError> {
     if args.resume_index != 0 && args.seed.is_none() {
         return usage(
             "--resume-index counts in the order of one seed; give the --seed of the scan that was stopped"
@@ -47,7 +55,7 @@ pub fn plan(args: &Args) -> Result<Plan, BuildError> {
     let targets = target_list(args)?;
     let needed = targets.endpoints.is_empty() || !targets.ranges.is_empty();
     let choice = choose::choose(args, &targets.endpoints, needed)?;
-    plan_of(args, targets, choice)
+    plan_of(args, targets, choice, user)
 }
 
 /// The sweep for hosts that comes before a scan with `--discover-first`.
@@ -59,7 +67,7 @@ pub fn host_plan(args: &Args) -> Result<Plan, BuildError> {
     let endpoints = std::mem::take(&mut targets.endpoints);
     targets.ranges.v4.extend(endpoints.v4.iter().map(|&(address, _)| (address, address)));
     targets.ranges.v6.extend(endpoints.v6.iter().map(|&(address, _)| (address, address)));
-    plan_of(args, targets, choose::hosts(args)?)
+    plan_of(args, targets, choose::hosts(args)?, &excluded(args)?)
 }
 
 /// The scan of the hosts that were found up: what [`plan`] would scan, of these addresses only.
@@ -85,12 +93,16 @@ pub fn plan_of_hosts(args: &Args, up: &AddressSet) -> Result<Option<Plan>, Build
         ..super::ProbeArgs::default()
     };
     let choice = choose::choose(&args, &targets.endpoints, !targets.ranges.is_empty())?;
-    plan_of(&args, targets, choice).map(Some)
+    plan_of(&args, targets, choice, &excluded(&args)?).map(Some)
 }
 
 /// What is to be scanned, of read targets and chosen questions.
-fn plan_of(args: &Args, targets: TargetList, choice: choose::Choice) -> Result<Plan, BuildError> {
-    let user = excluded(args)?;
+fn plan_of(
+    args: &Args,
+    targets: TargetList,
+    choice: choose::Choice,
+    user: &AddressSet,
+) -> Result<Plan, BuildError> {
     let choose::Choice { ports, probes, about } = choice;
     let endpoints = endpoint_addresses(&targets);
     let applied = special::apply(targets.ranges);
@@ -108,7 +120,7 @@ fn plan_of(args: &Args, targets: TargetList, choice: choose::Choice) -> Result<P
         given: named.union(&applied.skipped).union(&applied.never).len(),
         special: applied.skipped.subtract(&named).len(),
         never: applied.never.union(&endpoints.intersect(&never)).len(),
-        excluded: named.subtract(&never).intersect(&user).len(),
+        excluded: named.subtract(&never).intersect(user).len(),
         scanned: u128::from(space.address_count()),
         ports: about,
     };
@@ -218,7 +230,10 @@ fn resolve(args: &Args, list: &mut TargetList) -> Result<(), BuildError> {
 
 /// What the user never wants probed. A name or a port among it is refused: an exclude that is not understood must
 /// not be skipped.
-fn excluded(args: &Args) -> Result<AddressSet, BuildError> {
+///
+/// # Errors
+/// As [`plan`].
+pub fn excluded(args: &Args) -> Result<AddressSet, BuildError> {
     let mut list = TargetList::default();
     for text in &args.exclude {
         parse_list(text, &mut list).map_err(|error| BuildError::Usage(format!("--exclude: {error}")))?;

@@ -9,6 +9,8 @@ mod choose;
 mod links;
 mod probes;
 mod reach;
+mod reliability;
+pub mod resume;
 mod spelling;
 
 use std::ffi::OsString;
@@ -17,6 +19,8 @@ pub use args::{Args, Show};
 pub use bench::{BenchArgs, Length, Subject};
 pub use links::LinkArgs;
 pub use probes::ProbeArgs;
+pub use reliability::Reliability;
+pub use resume::ResumeArgs;
 
 /// What the user asked for.
 #[derive(Debug)]
@@ -25,6 +29,8 @@ pub enum Request {
     Scan(Box<Args>),
     /// Say what a scan would do.
     Plan(Box<Args>),
+    /// Go on with a scan.
+    Resume(ResumeArgs),
     /// Measure.
     Bench(BenchArgs),
     /// Print this text to standard output and succeed (`--help`, `--version`).
@@ -44,6 +50,10 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Request, String
     if words.get(1).is_some_and(|word| word == "bench") {
         words.remove(0);
         return bench::read(words).map_or_else(shown, |args| Ok(Request::Bench(args)));
+    }
+    if words.get(1).is_some_and(|word| word == "resume") {
+        let help = || Request::Print(resume::HELP.to_owned());
+        return Ok(resume::read(&words[2..])?.map_or_else(help, Request::Resume));
     }
     let plan = words.get(1).is_some_and(|word| word == "plan");
     if plan {

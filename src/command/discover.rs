@@ -9,7 +9,7 @@ use crate::cli::build;
 use crate::event::{Manifest, Record, State, Status};
 use crate::host::Host;
 use crate::plan::Plan;
-use crate::scan::{self, ScanError};
+use crate::scan::{self, Persist, ScanError};
 use crate::sink::{Sink, SinkError};
 use crate::target::RangeList;
 use crate::writer::{Outlet, Show};
@@ -26,10 +26,13 @@ pub(super) fn narrowed(args: &Args, whole: Plan) -> Result<Plan, (String, Exit)>
     let sink = Box::new(Collect { found: Arc::clone(&found), taken: 0 });
     let outlet =
         Outlet { name: "the list of hosts".into(), sink, show: Show::states(&[State::Up]), stdout: false };
-    let ended = scan::run(&plan, &setup, || Ok(vec![outlet]), Vec::new()).map_err(|error| match error {
-        ScanError::Interrupted => (error.to_string(), Exit::Interrupted),
-        error => (error.to_string(), Exit::Failed),
-    })?;
+    let ended =
+        scan::run(&plan, &setup, || Ok(vec![outlet]), Vec::new(), &Persist::default()).map_err(|error| {
+            match error {
+                ScanError::Interrupted => (error.to_string(), Exit::Interrupted),
+                error => (error.to_string(), Exit::Failed),
+            }
+        })?;
     if !args.quiet {
         complain(&scan::ledger(&ended));
     }

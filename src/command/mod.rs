@@ -3,6 +3,7 @@
 pub mod bench;
 mod discover;
 pub mod plan;
+pub mod resume;
 pub mod scan;
 
 use std::io::Write;
@@ -16,6 +17,8 @@ pub enum Exit {
     Done,
     /// It failed; standard error says how.
     Failed,
+    /// A policy forbids it, or a difference was found.
+    Difference,
     /// The user asked for something that cannot be; nothing was sent.
     Usage,
     /// Everything was done, and some replies are known to be lost.
@@ -31,6 +34,7 @@ impl Exit {
             Exit::Done => 0,
             Exit::Failed => 1,
             Exit::Usage => 2,
+            Exit::Difference => 3,
             Exit::KnownLoss => 4,
             Exit::Interrupted => 130,
         }

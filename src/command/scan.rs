@@ -1,12 +1,19 @@
 //! `swath TARGETS -p PORTS`: the scan itself.
 
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
 use super::{Exit, complain, discover};
+use crate::checkpoint::{self, Birth, Found};
 use crate::cli::Args;
 use crate::cli::build::{self, BuildError};
 use crate::event::Status;
 use crate::host::Host;
-use crate::scan::{self, Ended, ScanError};
+use crate::order;
+use crate::plan::Plan;
+use crate::scan::{self, Ended, Persist, ScanError};
 use crate::sink::{Existing, Place, SinkError, SinkErrorKind, SinkKind, parse_place};
+use crate::target::AddressSet;
 use crate::writer::{Outlet, Show};
 
 /// Runs the command.
@@ -20,18 +27,118 @@ pub fn run(args: &Args) -> Exit {
     }
 }
 
-/// Builds plan, set-up and places, in an order in which the cheap mistakes are found first, and scans. What a refused
-/// scan must not do is create, replace or delete a file: the sinks are opened last, when the link is open.
+/// Builds the plan and what is to survive of it, and scans.
 fn prepared(args: &Args) -> Result<Ended, (String, Exit)> {
-    let plan = build::plan(args).map_err(refused)?;
-    let places = places(args).map_err(sink_refused)?;
+    let excluded = build::excluded(args).map_err(refused)?;
+    let plan = build::plan_without(args, &excluded).map_err(refused)?;
     let plan = discover::narrowed(args, plan)?;
-    let setup = build::setup(args, &plan, Host::read).map_err(refused)?;
     let argv = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
-    scan::run(&plan, &setup, || outlets(args, places), argv).map_err(|error| match error {
+    carry_out(args, &plan, argv, |places, transmits| {
+        let place = checkpoint_place(args, places, transmits)?;
+        let birth = birth(&plan, &excluded, places).map_err(|error| (error, Exit::Usage));
+        let birth = if place.is_some() { birth? } else { Birth::default() };
+        Ok(Persist { place, birth, keep_note: keeps_note(args, &plan), ..Persist::default() })
+    })
+}
+
+/// Scans by a plan. Builds the rest in an order in which the cheap mistakes are found first. What a refused scan must
+/// not do is create, replace or delete a file: the sinks are opened last, when the link is open.
+pub(super) fn carry_out(
+    args: &Args,
+    plan: &Plan,
+    argv: Vec<String>,
+    persist: impl FnOnce(&Places, bool) -> Result<Persist, (String, Exit)>,
+) -> Result<Ended, (String, Exit)> {
+    let places = places(args).map_err(sink_refused)?;
+    let setup = build::setup(args, plan, Host::read).map_err(refused)?;
+    let persist = persist(&places, setup.backend.transmits)?;
+    scan::run(plan, &setup, || outlets(args, places), argv, &persist).map_err(|error| match error {
         ScanError::Sink(error) => sink_refused(error),
         ScanError::Interrupted => (error.to_string(), Exit::Interrupted),
         error => (error.to_string(), Exit::Failed),
+    })
+}
+
+/// Where the checkpoint goes: where the user says, or beside the first output that is a file. A link that sends nothing
+/// needs none; a scan that would go over the checkpoint of another is refused.
+fn checkpoint_place(
+    args: &Args,
+    places: &Places,
+    transmits: bool,
+) -> Result<Option<PathBuf>, (String, Exit)> {
+    let place = match args.reliability.checkpoint.as_deref() {
+        Some("none") => None,
+        Some(_) if args.probes.discover_first => {
+            return Err(("--checkpoint: what --discover-first finds cannot be found again; scan the hosts of an own -sn sweep".into(), Exit::Usage));
+        }
+        None if args.probes.discover_first => None,
+        Some(path) => Some(PathBuf::from(path)),
+        None if !transmits => None,
+        None => files(places).next().map(|path| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(".swath");
+            PathBuf::from(name)
+        }),
+    };
+    let Some(path) = place else { return Ok(None) };
+    let shown = path.display();
+    match std::fs::symlink_metadata(&path) {
+        Ok(_) if args.force => {}
+        Ok(_) => match checkpoint::read(&path) {
+            Ok(Found::Complete(_)) => {}
+            Ok(Found::Open(_)) => {
+                let text = format!(
+                    "{shown} is the checkpoint of a scan that is not complete: swath resume {shown} goes on with it, --force forgets it"
+                );
+                return Err((text, Exit::Usage));
+            }
+            Err(error) => return Err((format!("{error}; --force replaces it"), Exit::Usage)),
+        },
+        Err(_) => {}
+    }
+    Ok(Some(path))
+}
+
+/// Whether the closing note is wanted: by `swath merge`, or by whoever named the checkpoint.
+pub(super) fn keeps_note(args: &Args, plan: &Plan) -> bool {
+    plan.shard.count() != 1 || args.reliability.checkpoint.is_some()
+}
+
+/// The outputs that are files, or will be.
+fn files(places: &Places) -> impl Iterator<Item = &Path> {
+    let file = |(_, _, place): &(String, &SinkKind, Place)| {
+        let stands = std::fs::metadata(&place.path);
+        !place.stdout && !place.path.as_os_str().is_empty() && stands.is_ok_and(|file| file.is_file())
+            || !place.stdout && !place.path.as_os_str().is_empty() && !place.path.exists()
+    };
+    places.iter().filter(move |place| file(place)).map(|(_, _, place)| place.path.as_path())
+}
+
+/// What the scan is, for its checkpoint.
+fn birth(plan: &Plan, excluded: &AddressSet, places: &Places) -> Result<Birth, String> {
+    let utf8 = |word: OsString| {
+        let shown = word.to_string_lossy().into_owned();
+        word.into_string().map_err(|_| {
+            format!(
+                "'{shown}' is no UTF-8 and cannot stand in a checkpoint; rename it or give --checkpoint none"
+            )
+        })
+    };
+    let directory = std::env::current_dir().map_err(|error| format!("cannot tell the directory: {error}"))?;
+    let outputs = files(places).map(|path| utf8(directory.join(path).into_os_string()));
+    Ok(Birth {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        scan_uuid: String::new(),
+        plan_digest: plan.digest(),
+        order: order::VERSION.to_owned(),
+        seed: plan.seed.to_string(),
+        shard: plan.shard.index(),
+        shards: plan.shard.count(),
+        ports: plan.tally.ports.clone(),
+        argv: std::env::args_os().map(utf8).collect::<Result<_, _>>()?,
+        outputs: outputs.collect::<Result<_, _>>()?,
+        directory: utf8(directory.into_os_string())?,
+        excluded: excluded.blocks().map(|block| block.to_string()).collect(),
     })
 }
 
@@ -51,7 +158,7 @@ fn sink_refused(error: SinkError) -> (String, Exit) {
 }
 
 /// Where the results go, in the user's words, of which kind, and the place.
-type Places = Vec<(String, &'static SinkKind, Place)>;
+pub(super) type Places = Vec<(String, &'static SinkKind, Place)>;
 
 /// Reads the places. Nothing is created, but a file that exists is refused here already.
 fn places(args: &Args) -> Result<Places, SinkError> {
@@ -97,7 +204,7 @@ fn outlets(args: &Args, places: Places) -> Result<Vec<Outlet>, SinkError> {
 }
 
 /// Says how it ended.
-fn report(args: &Args, ended: &Ended) -> Exit {
+pub(super) fn report(args: &Args, ended: &Ended) -> Exit {
     for remark in &ended.remarks {
         complain(&format!("{remark}\n"));
     }

@@ -43,6 +43,8 @@ pub struct Walk {
     /// The step this walk began with: 0, or where a scan that was stopped goes on.
     first: u64,
     steps: u64,
+    /// Steps before `first` that the run before left behind: handed out already, and still to be sent.
+    carried: u64,
 }
 
 impl Walk {
@@ -56,7 +58,7 @@ impl Walk {
         let size = cursors.end.saturating_sub(cursors.start);
         let steps = size.checked_mul(u64::from(passes)).expect("passes x targets fit 64 bits");
         let (next, last_ns) = (AtomicU64::new(0), AtomicU64::new(0));
-        Walk { cursors, gap_ns, last_ns, next, first: 0, steps }
+        Walk { cursors, gap_ns, last_ns, next, first: 0, steps, carried: 0 }
     }
 
     /// The same walk from a later step on; a step beyond the end leaves nothing to do.
@@ -64,6 +66,19 @@ impl Walk {
     pub fn from_step(self, step: u64) -> Walk {
         let first = step.min(self.steps);
         Walk { first, next: AtomicU64::new(first), ..self }
+    }
+
+    /// The same walk with so many steps from before its first one, which somebody else hands out.
+    #[must_use]
+    pub fn carrying(self, carried: u64) -> Walk {
+        Walk { carried, ..self }
+    }
+
+    /// The cursor and the pass of a step: the inverse of [`Walk::step_of`]; `None` for a step beyond the end.
+    pub fn cursor_of(&self, step: u64) -> Option<(Cursor, u8)> {
+        let size = self.cursors.end.saturating_sub(self.cursors.start);
+        let pass = u8::try_from(step.checked_div(size)?).ok()?;
+        (step < self.steps).then(|| (Cursor(self.cursors.start + step % size), pass))
     }
 
     /// The step at which a cursor is handed out in a pass: the inverse of [`Walk::take`].
@@ -100,14 +115,14 @@ impl Walk {
         }
     }
 
-    /// Probes planned: cursors times passes, from the first step of this walk on.
+    /// Probes planned: cursors times passes, from the first step of this walk on, and those carried over.
     pub fn planned(&self) -> u64 {
-        self.steps - self.first
+        self.steps - self.first + self.carried
     }
 
     /// Probes handed out so far.
     pub fn taken(&self) -> u64 {
-        self.next_step() - self.first
+        self.next_step() - self.first + self.carried
     }
 
     /// Whether everything was handed out.

@@ -15,6 +15,7 @@ pub mod frame;
 mod icmp;
 mod ip;
 mod nd;
+pub mod payload;
 pub mod sample;
 mod sctp;
 mod tcp;

@@ -1,33 +1,44 @@
 //! The manifest at the start and at the end, and the closing ledger in words.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use sha2::{Digest, Sha256};
+
 use super::{Ended, Job};
-use crate::event::{Invalid, Loss, Manifest, PORTS_IN_SUMMARY, PortSummary, SinkSummary, State, Status, Summary};
+use crate::event::{
+    Course, Invalid, Loss, Manifest, PORTS_IN_SUMMARY, Part, PortSummary, SinkSummary, State, Status, Summary,
+};
 use crate::order::{self, Walk};
 use crate::plan::{Plan, Setup};
 use crate::stats::Stats;
 use crate::sys::clock;
-use crate::target::Port;
+use crate::target::{Port, PortSet};
 use crate::text::{counted, duration, grouped, scaled};
 
 /// The manifest of a scan that begins.
 pub(super) fn at_start(plan: &Plan, setup: &Setup, argv: Vec<String>) -> Manifest {
     Manifest {
         scan_uuid: uuid(),
-        tool: "swath",
-        version: env!("CARGO_PKG_VERSION"),
+        tool: "swath".into(),
+        version: env!("CARGO_PKG_VERSION").into(),
         argv,
         plan_digest: plan.digest(),
+        coverage: coverage(plan),
+        targets_sha256: hash(|sink| plan.space.feed(&mut |bytes| sink(bytes))),
+        excludes: excludes(plan),
+        excludes_sha256: hash(|sink| plan.excluded.feed(&mut |bytes| sink(bytes))),
         targets: plan.space.len(),
         shard_targets: plan.shard_targets(),
         excluded_addresses: (plan.tally.special + plan.tally.never + plan.tally.excluded).to_string(),
         ports: plan.tally.ports.clone(),
         probes: plan.probes.iter().map(|probe| probe.name().to_owned()).collect(),
         seed: plan.seed,
-        order: order::VERSION,
+        order: order::VERSION.into(),
         shard: plan.shard.index(),
         shards: plan.shard.count(),
         passes: plan.passes,
         first_step: plan.first_step,
+        course: Course::default(),
         rate_pps: setup.rate.frames_per_second(),
         wait_s: setup.wait.as_secs_f64(),
         interface: setup.interface.as_ref().map_or_else(String::new, |interface| interface.name.clone()),
@@ -38,6 +49,34 @@ pub(super) fn at_start(plan: &Plan, setup: &Setup, argv: Vec<String>) -> Manifes
         finished_us: None,
         summary: None,
     }
+}
+
+/// The targets in words, unless there are too many separate ranges.
+fn coverage(plan: &Plan) -> Option<Vec<Part>> {
+    let (mut parts, mut left) = (Vec::new(), Manifest::RANGES);
+    for (addresses, ports) in plan.space.parts() {
+        let ranges = addresses.v4.as_slice().len() + addresses.v6.as_slice().len();
+        left = left.checked_sub(ranges)?;
+        let v4 = addresses.v4.iter().map(|(first, last)| (Ipv4Addr::from(first), Ipv4Addr::from(last)));
+        let v6 = addresses.v6.iter().map(|(first, last)| (Ipv6Addr::from(first), Ipv6Addr::from(last)));
+        let v4 = v4.map(|(first, last)| format!("{first}-{last}"));
+        let addresses = v4.chain(v6.map(|(first, last)| format!("{first}-{last}"))).collect();
+        parts.push(Part { addresses, ports: PortSet::from_unsorted(ports.to_vec()).to_string() });
+    }
+    Some(parts)
+}
+
+/// The excluded addresses as blocks, unless there are too many.
+fn excludes(plan: &Plan) -> Option<Vec<String>> {
+    let blocks: Vec<String> =
+        plan.excluded.blocks().take(Manifest::RANGES + 1).map(|block| block.to_string()).collect();
+    (blocks.len() <= Manifest::RANGES).then_some(blocks)
+}
+
+fn hash(feed: impl FnOnce(&mut dyn FnMut(&[u8]))) -> String {
+    let mut hasher = Sha256::new();
+    feed(&mut |bytes| hasher.update(bytes));
+    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Writes how it ended.
@@ -95,7 +134,7 @@ pub(super) fn ports(job: &Job<'_>, status: Status) -> Vec<PortSummary> {
     }
     let silence = |port: Port| {
         let probe = plan.probes.iter().find(|probe| probe.protocols().contains(&port.protocol));
-        probe.map_or(State::Filtered, |probe| probe.silence()).name()
+        probe.map_or(State::Filtered, |probe| probe.silence()).name().to_owned()
     };
     let row = |(port, targets, answered): (Port, u64, u64)| PortSummary {
         port: Port { protocol: port.protocol.wire(), ..port }.to_string(),
@@ -109,7 +148,7 @@ pub(super) fn ports(job: &Job<'_>, status: Status) -> Vec<PortSummary> {
 
 /// The closing ledger, for people: each line is an equation that holds, or says that it does not.
 pub fn ledger(ended: &Ended) -> String {
-    let Ended { summary, open, sending_s, seed, .. } = ended;
+    let Ended { summary, open, sending_s, seed, checkpoint, .. } = ended;
     let count = |number: u64| grouped(number.into());
     // They take part of the rate, and their answers are among the frames that are not ours.
     let questions = match summary.housekeeping {
@@ -162,7 +201,9 @@ pub fn ledger(ended: &Ended) -> String {
         ));
     }
     text.push_str(&notes(summary));
-    if let Some(step) = summary.resume_step {
+    if let Some(path) = checkpoint {
+        text.push_str(&format!("to go on: swath resume {}\n", path.display()));
+    } else if let Some(step) = summary.resume_step {
         text.push_str(&format!("to go on: the same command with --seed {seed} --resume-index {step}\n"));
     }
     match summary.imbalance() {
@@ -259,7 +300,8 @@ mod tests {
 
     fn ended(summary: Summary) -> Ended {
         let (remarks, errors) = (Vec::new(), Vec::new());
-        Ended { summary, open: 0, sending_s: 1.0, seed: 7, status: Status::Complete, remarks, errors }
+        let (status, checkpoint) = (Status::Complete, None);
+        Ended { summary, open: 0, sending_s: 1.0, seed: 7, status, checkpoint, remarks, errors }
     }
 
     #[test]

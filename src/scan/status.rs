@@ -32,6 +32,13 @@ pub(super) fn banner(job: &Job<'_>, link: &str) {
     note(&format!("link {name}{interface}{source}: {link} ({})", setup.chosen));
 }
 
+/// Tells operators something at once, also those who asked for quiet: a server that went away, for one.
+pub(super) fn tell(job: &Job<'_>, text: &str) {
+    let fresh = if std::io::stderr().is_terminal() && !job.setup.quiet { "\r" } else { "" };
+    let _ = write!(std::io::stderr(), "{fresh}");
+    note(&format!("swath: {text}"));
+}
+
 /// The line's state.
 pub(super) struct Status<'a> {
     job: &'a Job<'a>,

@@ -140,11 +140,7 @@ fn is_regular(file: &File) -> bool {
     file.metadata().is_ok_and(|metadata| metadata.is_file())
 }
 
-/// Creates a private file that did not exist.
-pub(crate) fn create_exclusive(path: &Path) -> io::Result<File> {
-    // Rust opens every file close-on-exec. O_EXCL already refuses a symbolic link (open(2)); O_NOFOLLOW says so.
-    OpenOptions::new().write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(path)
-}
+pub(crate) use crate::store::create_exclusive;
 
 /// Removes what stands at `path` (a link, never what it points to) and creates a file there.
 pub(crate) fn replace(path: &Path, object: &str) -> Result<File, SinkError> {
@@ -153,13 +149,7 @@ pub(crate) fn replace(path: &Path, object: &str) -> Result<File, SinkError> {
     create_exclusive(path).map_err(failed)
 }
 
-/// The directory that holds `path`.
-pub(crate) fn directory(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
-}
+pub(crate) use crate::store::directory;
 
 /// A path for people: control characters and what is no Unicode are escaped.
 pub(crate) fn shown(path: &Path) -> String {

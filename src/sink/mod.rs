@@ -12,13 +12,27 @@
 //! Invariant: sinks never see packets, never decide what is written (filters stand before them), and read no
 //! clock.
 
+#[cfg(feature = "columnar")]
+mod arrow_stream;
+mod bytes;
+#[cfg(feature = "clickhouse")]
+mod clickhouse;
 mod csv;
 mod discard;
+mod esbulk;
 mod file;
 mod format;
 mod lines;
 mod list;
 mod ndjson;
+#[cfg(feature = "columnar")]
+mod parts;
+mod pgcopy;
+#[cfg(feature = "postgres")]
+mod postgres;
+mod receiver;
+mod rowbinary;
+mod spooled;
 mod sqlite;
 mod text;
 
@@ -27,9 +41,42 @@ use std::path::{Path, PathBuf};
 
 use crate::event::{Manifest, Record, Untrusted};
 
+pub use receiver::{Receiver, Replayed};
+
 /// Every kind of sink, in the order of `--help`.
-pub const SINKS: &[SinkKind] =
-    &[text::KIND, ndjson::KIND, csv::KIND, list::KIND, sqlite::KIND, discard::KIND];
+pub const SINKS: &[SinkKind] = &[
+    text::KIND,
+    ndjson::KIND,
+    csv::KIND,
+    list::KIND,
+    sqlite::KIND,
+    #[cfg(feature = "columnar")]
+    parts::PARQUET,
+    #[cfg(feature = "columnar")]
+    parts::ARROW,
+    #[cfg(feature = "postgres")]
+    postgres::KIND,
+    #[cfg(feature = "clickhouse")]
+    clickhouse::KIND,
+    pgcopy::KIND,
+    rowbinary::KIND,
+    esbulk::KIND,
+    discard::KIND,
+];
+
+/// The kinds that stand behind a spool, and how `swath replay` opens what receives them.
+const RECEIVERS: &[(&str, OpenReceiver)] = &[
+    #[cfg(feature = "columnar")]
+    ("parquet", parts::parquet),
+    #[cfg(feature = "columnar")]
+    ("arrow", parts::arrow),
+    #[cfg(feature = "postgres")]
+    ("postgres", postgres::receiver),
+    #[cfg(feature = "clickhouse")]
+    ("clickhouse", clickhouse::receiver),
+];
+
+type OpenReceiver = fn(&Place) -> Result<Box<dyn Receiver>, SinkError>;
 
 /// Where records go.
 pub trait Sink: Send {
@@ -53,6 +100,11 @@ pub trait Sink: Send {
     /// How many records since `begin` are safe against a crash of this process. At least what the last `commit`
     /// returned; exact after an error, so that the ledger balances to the record.
     fn safe(&self) -> u64;
+
+    /// What operators should read: a server that went away, for one. Each is handed out once.
+    fn remarks(&mut self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// Ends the output with the closing manifest. Called exactly once.
     fn finish(self: Box<Self>, manifest: &Manifest) -> Result<(), SinkError>;
@@ -122,6 +174,11 @@ pub enum SinkErrorKind {
 }
 
 impl SinkError {
+    /// Whether no waiting mends it.
+    pub fn is_refusal(&self) -> bool {
+        self.kind == SinkErrorKind::Refused
+    }
+
     fn from_io(operation: &'static str, object: &str, error: &io::Error) -> SinkError {
         let kind = match error.kind() {
             io::ErrorKind::BrokenPipe => SinkErrorKind::ReaderGone,
@@ -158,6 +215,47 @@ pub fn parse_place(argument: &str, existing: Existing) -> Result<(&'static SinkK
 /// The kind of that name.
 pub fn sink_named(name: &str) -> Option<&'static SinkKind> {
     SINKS.iter().find(|kind| kind.name == name)
+}
+
+/// Delivers what a spool holds, once, to the place that `argument` names; what is there already is not repeated. The
+/// spool is removed when all of it is there and none of it was damaged.
+///
+/// # Errors
+/// At the first trouble; what was delivered stays, and the next call goes on behind it.
+pub fn replay(spool: &Path, argument: &str) -> Result<Replayed, SinkError> {
+    let (kind, place) = parse_place(argument, Existing::Append)?;
+    let (_, open) = RECEIVERS.iter().find(|(name, _)| *name == kind.name).ok_or_else(|| {
+        let names: Vec<&str> = RECEIVERS.iter().map(|(name, _)| *name).collect();
+        let cause = format!(
+            "only {} know what they have already; for any other kind: swath convert SPOOL -o {}",
+            names.join(", "),
+            without_password(argument)
+        );
+        SinkError::refused(&without_password(argument), cause)
+    })?;
+    receiver::replay(spool, open(&place)?, &without_password(argument))
+}
+
+/// An argument as it may be shown and stored: an address loses its password (`//user:password@`, `password=`).
+pub fn without_password(argument: &str) -> String {
+    let Some((kind, rest)) = argument.split_once("://") else { return argument.to_owned() };
+    let (server, query) = match rest.split_once('?') {
+        Some((server, query)) => (server, Some(query)),
+        None => (rest, None),
+    };
+    let server = match server.rsplit_once('@') {
+        Some((user, host)) => format!("{}@{host}", user.split(':').next().unwrap_or_default()),
+        None => server.to_owned(),
+    };
+    let secret = |pair: &&str| {
+        let name = pair.split('=').next().unwrap_or_default().to_ascii_lowercase();
+        name.contains("password") || name.contains("secret")
+    };
+    let kept = query.map(|query| query.split('&').filter(|pair| !secret(pair)).collect::<Vec<_>>().join("&"));
+    match kept.filter(|kept| !kept.is_empty()) {
+        Some(query) => format!("{kind}://{server}?{query}"),
+        None => format!("{kind}://{server}"),
+    }
 }
 
 fn by_suffix(path: &str) -> Option<&'static SinkKind> {
@@ -218,6 +316,21 @@ mod tests {
         assert_eq!(parsed("csv:results.json"), ("csv", "results.json".to_owned(), false));
         assert_eq!(parsed("12:30.csv"), ("csv", "12:30.csv".to_owned(), false));
         assert_eq!(parsed("none:"), ("none", String::new(), false));
+    }
+
+    #[test]
+    fn an_address_loses_its_password_and_nothing_else() {
+        for (given, shown) in [
+            (
+                "postgres://me:se:cr@et@db:5432/scans?sslmode=disable",
+                "postgres://me@db:5432/scans?sslmode=disable",
+            ),
+            ("postgres://db/scans?password=x&user=me&PGPASSWORD=y", "postgres://db/scans?user=me"),
+            ("clickhouse://db:8123/swath", "clickhouse://db:8123/swath"),
+            ("results@home:1.csv", "results@home:1.csv"),
+        ] {
+            assert_eq!(without_password(given), shown);
+        }
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub(crate) const KIND: SinkKind = SinkKind {
     open: lines::open::<Ndjson>,
 };
 
-struct Ndjson {
+pub(crate) struct Ndjson {
     seconds: SecondCache,
 }
 

@@ -20,6 +20,7 @@ pub mod netlink;
 pub mod perf;
 pub mod ring;
 pub mod rtnetlink;
+pub mod shared_file;
 pub mod simd;
 pub mod socket;
 pub mod tun;

@@ -193,6 +193,47 @@ impl Space {
         })
     }
 
+    /// The blocks with their addresses: together all targets, each once.
+    pub fn parts(&self) -> impl ExactSizeIterator<Item = (AddressSet, &[Port])> {
+        self.blocks.iter().map(|block| {
+            let mut addresses = AddressSet::default();
+            match &block.addresses {
+                Family::V4(numbered) => addresses.v4 = Ranges::from_unsorted(numbered.ranges().collect()),
+                Family::V6(numbered) => addresses.v6 = Ranges::from_unsorted(numbered.ranges().collect()),
+            }
+            (addresses, &*block.ports)
+        })
+    }
+
+    /// The space of which these are the parts ([`Space::parts`]), in any order; the same numbers stand for the same
+    /// targets.
+    ///
+    /// # Errors
+    /// As [`Space::new`]. Parts whose addresses overlap are taken as what they say together.
+    pub fn from_parts(parts: impl IntoIterator<Item = (AddressSet, Vec<Port>)>) -> Result<Space, SpaceError> {
+        let mut endpoints = Endpoints::default();
+        let mut general: Option<(AddressSet, Vec<Port>)> = None;
+        let mut parts: Vec<_> = parts.into_iter().collect();
+        // The largest are addresses x ports; the others are listed target by target.
+        parts.sort_by_key(|(addresses, _)| std::cmp::Reverse(addresses.len()));
+        for (addresses, ports) in parts {
+            match &mut general {
+                None => general = Some((addresses, ports)),
+                Some((known, same)) if *same == ports => *known = known.union(&addresses),
+                Some(_) => {
+                    for port in ports {
+                        let v4 = addresses.v4.iter().flat_map(|(first, last)| first..=last);
+                        v4.for_each(|address| endpoints.push(Ipv4Addr::from(address).into(), port));
+                        let v6 = addresses.v6.iter().flat_map(|(first, last)| first..=last);
+                        v6.for_each(|address| endpoints.push(Ipv6Addr::from(address).into(), port));
+                    }
+                }
+            }
+        }
+        let (addresses, ports) = general.unwrap_or_default();
+        Space::new(&addresses, &PortSet::from_unsorted(ports), endpoints, &AddressSet::default())
+    }
+
     /// The target with a number.
     ///
     /// # Panics

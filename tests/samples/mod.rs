@@ -75,8 +75,8 @@ pub(crate) fn largest() -> Record {
 pub(crate) fn manifest_of(uuid: &str, status: Status) -> Manifest {
     Manifest {
         scan_uuid: uuid.to_owned(),
-        tool: "swath",
-        version: "0.1.0",
+        tool: "swath".into(),
+        version: "0.1.0".into(),
         argv: vec!["swath".to_owned(), "'; DROP TABLE scan; --".to_owned()],
         plan_digest: "ab".repeat(32),
         targets: 131_072,
@@ -85,7 +85,7 @@ pub(crate) fn manifest_of(uuid: &str, status: Status) -> Manifest {
         ports: "22,80".to_owned(),
         probes: vec!["syn".to_owned()],
         seed: u64::MAX,
-        order: "v1",
+        order: "v1".into(),
         shard: 1,
         shards: 2,
         passes: 2,
@@ -108,6 +108,7 @@ pub(crate) fn manifest_of(uuid: &str, status: Status) -> Manifest {
             kernel_drops: 2,
             ..Summary::default()
         }),
+        ..Manifest::default()
     }
 }
 
