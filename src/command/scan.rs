@@ -81,7 +81,9 @@ fn asks_tcp_only(plan: &Plan) -> bool {
 /// Looks at this host again, for a scan that is set up as said.
 fn look(args: &Args, setup: &Setup, longest: u32) -> Look {
     let (args, interface) = (args.clone(), setup.interface.clone());
-    let sources: Vec<_> = setup.sources.iter().map(|source| source.address).collect();
+    // A borrowed address was never the interface's own.
+    let own = setup.sources.iter().map(|source| source.address);
+    let sources: Vec<_> = own.filter(|source| !setup.answers_for.contains(source)).collect();
     Box::new(move |plan| {
         let host = Host::read();
         let usable = host.as_ref().map_err(ToString::to_string).and_then(|host| {
@@ -120,6 +122,10 @@ fn checkpoint_place(
 ) -> Result<Option<PathBuf>, (String, Exit)> {
     let place = match args.reliability.checkpoint.as_deref() {
         Some("none") => None,
+        Some(_) if args.probes.discover_first => {
+            return Err(("--checkpoint: what --discover-first finds cannot be found again; scan the hosts of an own -sn sweep".into(), Exit::Usage));
+        }
+        None if args.probes.discover_first => None,
         Some(path) => Some(PathBuf::from(path)),
         None if !transmits => None,
         None => files(places).next().map(|path| {

@@ -137,7 +137,7 @@ pub(super) fn ports(job: &Job<'_>, status: Status) -> Vec<PortSummary> {
     }
     let silence = |port: Port| {
         let probe = plan.probes.iter().find(|probe| probe.protocols().contains(&port.protocol));
-        probe.map_or(State::Filtered, |probe| probe.silence()).name()
+        probe.map_or(State::Filtered, |probe| probe.silence()).name().to_owned()
     };
     let row = |(port, targets, answered): (Port, u64, u64)| PortSummary {
         port: Port { protocol: port.protocol.wire(), ..port }.to_string(),
