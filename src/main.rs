@@ -12,6 +12,7 @@ fn main() -> ExitCode {
         Ok(Request::Plan(args)) => command::plan::run(&args),
         Ok(Request::Resume(args)) => command::resume::run(&args),
         Ok(Request::Bench(args)) => command::bench::run(&args),
+        Ok(Request::Doctor(args)) => command::doctor::run(&args),
         Ok(Request::Print(text)) => {
             // A reader that left (`swath --help | head`) has read enough.
             let _ = std::io::stdout().write_all(text.as_bytes());

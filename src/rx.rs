@@ -103,7 +103,7 @@ impl Rx {
     pub fn step(&mut self, now_ns: u64, timeout: Duration) -> Result<bool, LinkError> {
         if DROPS_EVERY_NS <= now_ns.wrapping_sub(self.drops_read_ns) {
             self.drops_read_ns = now_ns;
-            self.desk.counters().kernel_drops.assign(self.queue.drops()?);
+            self.read_drops()?;
         }
         if !self.flush_backlog() {
             return Ok(false);
@@ -142,7 +142,14 @@ impl Rx {
     /// # Errors
     /// When it cannot be read.
     pub fn finish(&mut self) -> Result<(), LinkError> {
-        self.desk.counters().kernel_drops.assign(self.queue.drops()?);
+        self.read_drops()
+    }
+
+    fn read_drops(&mut self) -> Result<(), LinkError> {
+        match self.queue.drops()? {
+            Some(drops) => self.desk.counters().kernel_drops.assign(drops),
+            None => self.desk.counters().drops_unknown.assign(1),
+        }
         Ok(())
     }
 

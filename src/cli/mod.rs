@@ -6,6 +6,7 @@ mod args;
 mod bench;
 pub mod build;
 mod choose;
+mod doctor;
 mod links;
 mod probes;
 mod reach;
@@ -16,7 +17,8 @@ mod spelling;
 use std::ffi::OsString;
 
 pub use args::{Args, Show};
-pub use bench::{BenchArgs, Length, Subject};
+pub use bench::{BenchArgs, BenchRx, BenchTx, Length, Subject};
+pub use doctor::DoctorArgs;
 pub use links::LinkArgs;
 pub use probes::ProbeArgs;
 pub use reliability::Reliability;
@@ -33,6 +35,8 @@ pub enum Request {
     Resume(ResumeArgs),
     /// Measure.
     Bench(BenchArgs),
+    /// Say what this host can do.
+    Doctor(DoctorArgs),
     /// Print this text to standard output and succeed (`--help`, `--version`).
     Print(String),
 }
@@ -50,6 +54,10 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Request, String
     if words.get(1).is_some_and(|word| word == "bench") {
         words.remove(0);
         return bench::read(words).map_or_else(shown, |args| Ok(Request::Bench(args)));
+    }
+    if words.get(1).is_some_and(|word| word == "doctor") {
+        words.remove(0);
+        return doctor::read(words).map_or_else(shown, |args| Ok(Request::Doctor(args)));
     }
     if words.get(1).is_some_and(|word| word == "resume") {
         let help = || Request::Print(resume::HELP.to_owned());

@@ -1,6 +1,7 @@
 //! The subcommands, one file each. A command returns what the process should exit with; only main exits.
 
 pub mod bench;
+pub mod doctor;
 pub mod plan;
 pub mod resume;
 pub mod scan;

@@ -10,12 +10,14 @@
 mod af_packet;
 mod af_xdp;
 pub mod digest;
+mod fastest;
 pub mod filter;
 mod frame;
 mod live_program;
 mod local;
 mod null;
 mod pcap;
+mod pnet;
 #[cfg(test)]
 mod sample;
 mod stamper;
@@ -33,8 +35,15 @@ use crate::gate::Gate;
 use crate::wire::ethernet::Mac;
 
 /// Every kind of link.
-pub const BACKENDS: &[Backend] =
-    &[af_packet::BACKEND, af_xdp::BACKEND, xdp_live::BACKEND, null::BACKEND, pcap::BACKEND];
+pub const BACKENDS: &[Backend] = &[
+    af_packet::BACKEND,
+    af_xdp::BACKEND,
+    xdp_live::BACKEND,
+    pnet::BACKEND,
+    fastest::BACKEND,
+    null::BACKEND,
+    pcap::BACKEND,
+];
 
 /// Transmits batches.
 pub trait TxQueue: Send {
@@ -90,11 +99,11 @@ pub trait RxQueue: Send {
     /// Only for what ends the scan.
     fn poll(&mut self, timeout: Duration) -> Result<Received<'_>, LinkError>;
 
-    /// Frames the kernel had for us and dropped, since the queue was opened.
+    /// Frames the kernel had for us and dropped, since the queue was opened; `None` where nobody tells.
     ///
     /// # Errors
     /// When the kernel's counter cannot be read.
-    fn drops(&mut self) -> Result<u64, LinkError>;
+    fn drops(&mut self) -> Result<Option<u64>, LinkError>;
 }
 
 /// What became of a submitted batch.
@@ -205,6 +214,8 @@ pub struct LinkSpec {
     pub queues: Queues,
     /// How answers are received.
     pub receive: Receive,
+    /// Whether a program may be attached to the interface for transmitting, where its driver wants one.
+    pub attach: bool,
 }
 
 /// How answers are received.

@@ -110,6 +110,7 @@ pub(super) fn summary(stats: &Stats, walk: &Walk, sending_ns: u64) -> Summary {
         duplicate: stats.rx_total(|rx| &rx.duplicate),
         accepted: stats.rx_total(|rx| &rx.accepted),
         kernel_drops: stats.rx_total(|rx| &rx.kernel_drops),
+        drops_unknown: stats.rx_total(|rx| &rx.drops_unknown) != 0,
         housekeeping: stats.tx_total(|tx| &tx.housekeeping) + stats.tx_total(|tx| &tx.resets),
         resets: stats.tx_total(|tx| &tx.resets),
         unclosed: stats.rx_total(|rx| &rx.unclosed),
@@ -152,6 +153,8 @@ pub fn ledger(ended: &Ended) -> String {
     let reasons: Vec<String> =
         summary.invalid.iter().map(|(name, number)| format!("{} {name}", count(*number))).collect();
     let reasons = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join(", ")) };
+    let dropped =
+        if summary.drops_unknown { "nobody tells how many".to_owned() } else { count(summary.kernel_drops) };
     text.push_str(&format!(
         "frames   {} seen = {} not ours + {} invalid{reasons} + {} duplicate + {} accepted; the kernel dropped {}\n",
         count(summary.frames_seen),
@@ -159,7 +162,7 @@ pub fn ledger(ended: &Ended) -> String {
         count(invalid),
         count(summary.duplicate),
         count(summary.accepted),
-        count(summary.kernel_drops)
+        dropped
     ));
     for sink in &summary.sinks {
         text.push_str(&format!(
