@@ -205,6 +205,13 @@ impl Desk {
         let mut refused = [None; CHUNK];
         for probe in &self.probes {
             probe.classify_all(segments, &self.judge, judgements);
+            let mut numbers = [None; CHUNK];
+            for (number, judgement) in numbers.iter_mut().zip(judgements.iter()) {
+                if let Judgement::Reply(record) = judgement {
+                    *number = self.space.rank(&record.target());
+                }
+            }
+            self.dedup.touch(&numbers[..judgements.len().min(CHUNK)]);
             for (index, judgement) in judgements.iter().enumerate() {
                 let bit = 1 << index;
                 match judgement {
@@ -214,8 +221,8 @@ impl Desk {
                     Judgement::Reply(record) => {
                         unsettled &= !bit;
                         settle(
-                            record,
-                            (&self.space, &mut self.dedup, &self.closing),
+                            (record, numbers[index]),
+                            (&mut self.dedup, &self.closing),
                             &self.stats.0.rx[self.stats.1],
                             accepted,
                         );
@@ -236,12 +243,12 @@ impl Desk {
 
 /// Counts a reply and, when it is new, keeps it under the protocol number that everybody knows.
 fn settle(
-    record: &Record,
-    (space, dedup, closing): (&Space, &mut Dedup, &Closing),
+    (record, number): (&Record, Option<u64>),
+    (dedup, closing): (&mut Dedup, &Closing),
     counters: &RxCounters,
     accepted: &mut Vec<Record>,
 ) {
-    let Some(number) = space.rank(&record.target()) else {
+    let Some(number) = number else {
         // What proves little may be anybody's packet; what proves much and is not in the plan is an alarm.
         if record.proof == Proof::Weak {
             counters.not_ours.add(1);

@@ -370,7 +370,8 @@ fn companion(interface: &LinkInterface, attach: bool) -> Result<Option<Attachmen
     }
     if !attach {
         return Err(unusable(&format!(
-            "the driver of {} takes redirected frames only with an XDP program attached; --link xdp_live attaches one",
+            "the driver of {} takes no redirected frames as it is; --link xdp_live tries a program of its own there. A veth takes \
+             them when its other end has GRO on (ethtool -K PEER gro on)",
             interface.name
         )));
     }

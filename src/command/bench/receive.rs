@@ -151,7 +151,7 @@ struct Round {
 fn round(scene: &Scene, distinct: u64) -> Result<Round, String> {
     let made = Arc::new(Mutex::new(Made::default()));
     let stats = Arc::new(Stats::new(1, 1, 1));
-    let records = Queue::new(2 * CHUNK as usize);
+    let records = Queue::new(RECORDS);
     let source = IpAddr::from(SOURCE);
     let mut rx = Rx::new(RxParts {
         queue: Box::new(FromMemory { made: Arc::clone(&made), bytes: Vec::new(), spans: Vec::new() }),
@@ -266,8 +266,9 @@ fn table(report: &Report) -> String {
 }
 
 const SOURCE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-/// Cursors whose replies are made at a time: their frames, some 75 MB, come from memory, as those of a ring do.
-const CHUNK: u64 = 1 << 20;
+/// Cursors whose replies are made at a time; the queue to the writer, as large as in a scan, holds them.
+const CHUNK: u64 = 1 << 15;
+const RECORDS: usize = 1 << 16;
 /// Frames of a poll: a block of the receive ring holds as many.
 const POLL: usize = 1024;
 
