@@ -139,6 +139,11 @@ impl Generator {
         self.kinds.get(usize::from(template)).is_some_and(|(_, asks_link)| *asks_link)
     }
 
+    /// Whether any template asks the link.
+    pub fn any_asks_link(&self) -> bool {
+        self.kinds.iter().any(|(_, asks_link)| *asks_link)
+    }
+
     /// The same generator on other vector instructions: it makes the same probes.
     #[must_use]
     pub fn on(self, simd: Simd) -> Generator {

@@ -13,6 +13,9 @@
     allow(clippy::cast_possible_truncation, reason = "tests cast numbers they chose themselves")
 )]
 
+#[macro_use]
+pub mod planted;
+
 pub mod target;
 
 pub mod event;
@@ -29,11 +32,14 @@ pub mod closing;
 pub mod cookie;
 pub mod dedup;
 pub mod gate;
+pub mod heavy;
 pub mod host;
 pub mod neighbour;
 pub mod order;
 pub mod pace;
 pub mod path;
+pub mod restraint;
+pub mod world;
 
 #[cfg(feature = "columnar")]
 pub mod columnar;

@@ -3,6 +3,7 @@
 //! Invariant: decides nothing about a packet. Every decision is in `tx`, `rx` and `writer`, whose steps are called
 //! here with the time.
 
+pub mod events;
 mod gateway;
 mod manifest;
 mod persist;
@@ -10,6 +11,7 @@ mod signals;
 mod status;
 mod takeover;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -23,8 +25,9 @@ use crate::checkpoint::{CheckpointError, Progress};
 use crate::closing::{Closing, Who};
 use crate::cookie::CookieKey;
 use crate::dedup::{self, Dedup};
-use crate::event::{Manifest, Record, Status, Summary};
+use crate::event::{Course, Manifest, NetworkEvent, Record, Status, Summary};
 use crate::generate::Generator;
+use crate::heavy::Heavy;
 use crate::link::{Filter, Framing, Link, LinkError, LinkSpec};
 use crate::neighbour::Neighbours;
 use crate::order::Walk;
@@ -32,18 +35,21 @@ use crate::pace::{Governor, Pace, Rate};
 use crate::plan::{Plan, Setup};
 use crate::probe::{self, Judge};
 use crate::queue::Queue;
+use crate::restraint::{Excludes, PrefixCap, Restraint};
 use crate::rx::{Rx, RxParts};
 use crate::sink::SinkError;
-use crate::stats::{Stats, TxCounters};
+use crate::stats::{PortCounts, Stats, TxCounters};
 use crate::sys::nftables::SynAcks;
-use crate::sys::{affinity, clock};
+use crate::sys::{affinity, clock, rtnetlink};
 use crate::target::Protocol;
 use crate::tx::{Step, Tx, TxParts};
-use crate::wire::{self, arp::Announcement};
+use crate::wire::arp::{Announcement, Asked};
+use crate::wire::{self, nd};
 use crate::writer::{self, Distributor, Outlet, Writer, WriterEvent};
 
-pub use manifest::ledger;
-pub use persist::Persist;
+pub use manifest::{ledger, summary};
+use persist::Later;
+pub use persist::{Persist, Reread};
 
 /// How a scan ended.
 pub struct Ended {
@@ -59,6 +65,8 @@ pub struct Ended {
     pub status: Status,
     /// The checkpoint to go on with, when it is not complete and has one.
     pub checkpoint: Option<PathBuf>,
+    /// What happened on the way.
+    pub course: Course,
     /// What the links had to say: digests of the frames, for one.
     pub remarks: Vec<String>,
     /// Why it is not complete, or what a sink could not do.
@@ -129,12 +137,14 @@ pub fn run(
     let stats = Arc::new(Stats::new(link.tx.len(), link.rx.len(), outlets.len()));
     let records = Queue::new(RECORDS);
     let (distributor, mut writers) = writer::split(records.clone(), &stats, outlets);
+    let hold_back = |writer: &mut Writer| writer.hold_back(Heavy::new(setup.limits, plan.ports_of_a_host()));
+    writers.iter_mut().for_each(hold_back);
     let mut manifest = manifest::at_start(plan, setup, argv);
     writers.iter_mut().try_for_each(|writer| writer.begin(&manifest))?;
-    let signals = signals::Signals::catch()?;
+    let signals = signals::Signals::catch(persist.reread.is_some())?;
     let cursors = plan.shard.cursors(plan.space.len());
     let walk = Walk::new(cursors, plan.passes, nanoseconds(setup.pass_gap)).from_step(plan.first_step);
-    let walk = Arc::new(walk.carrying(persist.waiting.len() as u64));
+    let walk = Arc::new(walk.controlled(plan.sample()).carrying(persist.waiting.len() as u64));
     let ready = gateway::resolve(setup, &mut link, &signals)
         .and_then(|()| persist::begin(plan, setup, link.tx.len(), (persist, &mut manifest)));
     let progress = match ready {
@@ -149,7 +159,11 @@ pub fn run(
     };
     let start_ns = clock::monotonic_ns();
     let pace = Arc::new(Pace::new(setup.rate));
+    let excludes = Arc::new(Excludes::default());
+    let cap = setup.prefix_cap.map(|milli| Arc::new(PrefixCap::new(milli)));
     let cpus = if setup.pin { affinity::spread(stats.tx.len() + stats.rx.len()) } else { Vec::new() };
+    let answered = Arc::new(PortCounts::new(plan.space.port_targets()));
+    let questions = Queue::new(ANSWERS);
     let resets = resets.iter().map(Template::family).collect();
     let closing = Arc::new(Closing::new(HALF_OPEN));
     let templates = (templates, resets);
@@ -163,12 +177,17 @@ pub fn run(
         records,
         closing,
         stats,
+        answered,
+        questions,
         start_ns,
         cpus,
         persist,
         progress,
+        excludes,
+        cap,
     };
     let control = Control { probing: AtomicUsize::new(link.tx.len()), ..Control::default() };
+    persist::exclude_at_start(&job, &control)?;
     let mut takeover = takeover(&job, link.hides_answers);
     if setup.closes == Who::Swath
         && let Err(error) = takeover.now()
@@ -178,7 +197,7 @@ pub fn run(
     status::banner(&job, &link.about);
     let outcome = std::thread::scope(|scope| {
         control.sinks.store(writers.len(), Ordering::Relaxed);
-        let threads = start(scope, &job, &control, link, (distributor, writers));
+        let threads = start(scope, &job, &control, &signals, (link, distributor, writers));
         watch(&job, &control, (&signals, takeover), threads)
     });
     Ok(close(&job, &control, outcome, manifest))
@@ -196,11 +215,16 @@ struct Job<'a> {
     records: Queue<Record>,
     closing: Arc<Closing>,
     stats: Arc<Stats>,
+    answered: Arc<PortCounts>,
+    /// What neighbours ask about addresses that no interface has.
+    questions: Queue<Asked>,
     start_ns: u64,
     /// The processor of each transmit thread, then of each receive thread; none where they are not pinned.
     cpus: Vec<usize>,
     persist: &'a Persist,
     progress: Arc<Progress>,
+    excludes: Arc<Excludes>,
+    cap: Option<Arc<PrefixCap>>,
 }
 
 impl Job<'_> {
@@ -225,12 +249,17 @@ struct Control {
     failed: AtomicBool,
     /// Nobody reads the results any more.
     unread: AtomicBool,
+    /// No probes for the moment: the network changed.
+    pause: Arc<AtomicBool>,
+    events: Mutex<Vec<NetworkEvent>>,
     /// Nothing is left to watch over.
     ended: AtomicBool,
     /// Sinks that still work.
     sinks: AtomicUsize,
     /// When the last transmit thread ended, in nanoseconds since the scan began.
     tx_ended_ns: AtomicU64,
+    /// What was excluded after the plan was made, and how often.
+    later: Mutex<Later>,
     /// The first step of the order that some transmit thread has not settled.
     resume_step: Mutex<Option<u64>>,
     remarks: Mutex<Vec<String>>,
@@ -283,7 +312,7 @@ fn open_link(
         hops: setup.hops.clone(),
         gate: Arc::new(plan.gate()),
         filter: Filter {
-            addresses: setup.sources.iter().map(|source| source.address).collect(),
+            addresses: heard(setup),
             port_first: setup.ports.first(),
             port_last: setup.ports.last(),
             any_protocol: templates.iter().any(|assigned| assigned.protocol.wire() == Protocol::IP),
@@ -294,6 +323,15 @@ fn open_link(
     })
 }
 
+/// The addresses that frames for us go to: our own, and the groups in which neighbours ask for those that no interface has.
+fn heard(setup: &Setup) -> Vec<IpAddr> {
+    let groups = setup.answers_for.iter().filter_map(|address| match address {
+        IpAddr::V6(address) => Some(IpAddr::V6(nd::group(*address))),
+        IpAddr::V4(_) => None,
+    });
+    setup.sources.iter().map(|source| source.address).chain(groups).collect()
+}
+
 /// The running threads.
 struct Threads<'scope> {
     tx: Vec<ScopedJoinHandle<'scope, ()>>,
@@ -301,14 +339,15 @@ struct Threads<'scope> {
     distributor: ScopedJoinHandle<'scope, ()>,
     writers: Vec<ScopedJoinHandle<'scope, Writer>>,
     keeper: ScopedJoinHandle<'scope, ()>,
+    guard: ScopedJoinHandle<'scope, ()>,
 }
 
 fn start<'scope, 'env: 'scope>(
     scope: &'scope std::thread::Scope<'scope, 'env>,
     job: &'env Job<'env>,
     control: &'env Control,
-    link: Link,
-    (distributor, writers): (Distributor, Vec<Writer>),
+    signals: &'env signals::Signals,
+    (link, distributor, writers): (Link, Distributor, Vec<Writer>),
 ) -> Threads<'scope> {
     let answers: Vec<Queue<Announcement>> = link.tx.iter().map(|_| Queue::new(ANSWERS)).collect();
     let receivers = link.rx.len();
@@ -333,7 +372,11 @@ fn start<'scope, 'env: 'scope>(
     let writers = writers.into_iter().map(|writer| scope.spawn(move || write(writer, job, control)));
     let writers = writers.collect();
     let distributor = scope.spawn(move || distribute(distributor));
-    Threads { tx, rx, distributor, writers, keeper: scope.spawn(move || persist::keep(job, control)) }
+    let keeper = scope.spawn(move || persist::keep(job, control, signals));
+    let listener = job.setup.backend.transmits.then(rtnetlink::listen).and_then(Result::ok);
+    let ctl = listener.map(|listener| Box::new(listener) as Box<dyn events::NetCtl>);
+    let guard = scope.spawn(move || events::watch(job, control, ctl));
+    Threads { tx, rx, distributor, writers, keeper, guard }
 }
 
 /// Keeps this thread on a processor. One that is gone since is no reason to stop.
@@ -367,10 +410,13 @@ fn transmitter(
         neighbours,
         closing: Arc::clone(&job.closing),
         answers,
+        questions: job.questions.clone(),
         records: job.records.clone(),
         sources: setup.sources.clone(),
         stop: Arc::clone(&control.stop_tx),
+        pause: Arc::clone(&control.pause),
         stats: (Arc::clone(&job.stats), index),
+        restraint: Restraint::new(Arc::clone(&job.excludes), job.cap.clone()),
         log: job.progress.log(index),
         epoch_offset_ns: clock::realtime_ns() - job.now_ns(),
     });
@@ -389,16 +435,23 @@ fn receiver(
     let (plan, setup) = (job.plan, job.setup);
     let sources = setup.sources.iter().map(|source| source.address).collect();
     let bare = setup.interface.as_ref().is_some_and(|interface| interface.framing == Framing::Bare);
+    let mut dedup = Dedup::new(plan.space.len(), dedup::DEFAULT_BYTES / receivers);
+    for &(number, state) in &job.persist.seen {
+        dedup.insert(number, state, 0);
+    }
     Rx::new(RxParts {
         queue,
         read: if bare { wire::read_bare } else { wire::read },
         probes: plan.probes.clone(),
-        judge: Judge::new(job.key, setup.ports, plan.passes, sources),
+        judge: Judge::new(job.key, setup.ports, plan.passes_told(), sources),
         space: Arc::clone(&plan.space),
         // Each thread hears of its own targets only, so together they need what one alone would.
-        dedup: Dedup::new(plan.space.len(), dedup::DEFAULT_BYTES / receivers),
+        dedup,
         records: job.records.clone(),
         answers: answers.to_vec(),
+        answers_for: setup.answers_for.clone(),
+        questions: job.questions.clone(),
+        answered: Arc::clone(&job.answered),
         closing: Arc::clone(&job.closing),
         stats: (Arc::clone(&job.stats), index),
         epoch_offset_ns: clock::realtime_ns() - job.now_ns(),
@@ -423,7 +476,7 @@ fn transmit(mut tx: Tx, job: &Job<'_>, control: &Control) {
     with(&control.resume_step, |first| *first = earliest(*first));
     control.tx_ended_ns.fetch_max(job.now_ns(), Ordering::Release);
     drop(probing);
-    if let Err(error) = result.and_then(|()| close_connections(&mut tx, job, control)) {
+    if let Err(error) = result.and_then(|()| linger(&mut tx, job, control)) {
         control.fail(&error);
     }
     match tx.finish(job.now_ns()) {
@@ -441,15 +494,16 @@ impl Drop for Probing<'_> {
     }
 }
 
-/// After the last probe: closes connections, if that is for swath to do, until no more answers come.
-fn close_connections(tx: &mut Tx, job: &Job<'_>, control: &Control) -> Result<(), LinkError> {
+/// After the last probe, until no reply is awaited any more: closes connections, if that is for swath to do, and answers for
+/// the addresses that no interface has, because a neighbour that forgets who has such an address cannot reply to it.
+fn linger(tx: &mut Tx, job: &Job<'_>, control: &Control) -> Result<(), LinkError> {
     let mut deadline_ns = None;
-    while job.closing.is_ours() {
+    while job.closing.is_ours() || !job.setup.answers_for.is_empty() {
         let now_ns = job.now_ns();
         if control.rx_ended.load(Ordering::Acquire) && deadline_ns.is_none() {
             deadline_ns = Some(now_ns + LAST_RESETS_NS);
         }
-        match tx.close_step(now_ns)? {
+        match tx.linger(now_ns)? {
             _ if deadline_ns.is_some_and(|deadline| deadline <= now_ns) => break,
             Step::Done if deadline_ns.is_some() => break,
             Step::Done => clock::sleep_until(job.start_ns + now_ns + CLOSE_PAUSE_NS),
@@ -600,6 +654,7 @@ fn watch(
     control.ended.store(true, Ordering::Release);
     threads.keeper.thread().unpark();
     panicked |= threads.keeper.join().is_err();
+    panicked |= threads.guard.join().is_err();
     if panicked {
         control.fail(&"a thread of swath panicked; this is a defect");
     }
@@ -634,8 +689,11 @@ fn close(job: &Job<'_>, control: &Control, outcome: Outcome, mut manifest: Manif
         (false, false) => Status::Complete,
     };
     let mut summary = manifest::summary(&job.stats, &job.walk, outcome.sending_ns);
+    summary.ports = manifest::ports(job, status);
     let left = summary.pending + summary.unsent;
     summary.resume_step = with(&control.resume_step, |step| step.filter(|_| 0 < left));
+    manifest.course.events = with(&control.events, std::mem::take);
+    manifest.course.excluded_later = with(&control.later, |later| later.epochs.clone());
     manifest::close(&mut manifest, status, summary);
     for error in writer::finish(outcome.writers, &mut manifest) {
         note(&control.errors, error.to_string());
@@ -647,8 +705,8 @@ fn close(job: &Job<'_>, control: &Control, outcome: Outcome, mut manifest: Manif
     let (remarks, errors) = (with(&control.remarks, std::mem::take), with(&control.errors, std::mem::take));
     let open = job.stats.rx_total(|rx| &rx.open);
     let sending_s = outcome.sending_ns as f64 / 1e9;
-    let (summary, seed) = (manifest.summary.unwrap_or_default(), job.plan.seed);
-    Ended { summary, open, sending_s, seed, status, checkpoint, remarks, errors }
+    let (summary, seed, course) = (manifest.summary.unwrap_or_default(), job.plan.seed, manifest.course);
+    Ended { summary, open, sending_s, seed, status, checkpoint, course, remarks, errors }
 }
 
 fn nanoseconds(duration: Duration) -> u64 {

@@ -9,27 +9,31 @@ use std::path::{Path, PathBuf};
 /// own business. Layers, lowest first; a row may only name rows of its own layer or above it in this list.
 const LAW: &[(&str, &[&str])] = &[
     // L0
+    ("planted", &[]),
     ("target", &[]),
     ("wire", &[]),
     ("sys", &[]),
     ("queue", &[]),
     ("text", &[]),
     ("event", &["target"]),
-    ("stats", &["event"]),
+    ("stats", &["event", "target"]),
     // L1
     ("batch", &["target", "wire"]),
     ("checkpoint", &["sys"]),
     ("gate", &["wire"]),
+    ("heavy", &[]),
+    ("restraint", &["gate"]),
     ("host", &["sys"]),
     ("order", &["target", "batch"]),
     ("cookie", &["target", "batch"]),
     ("pace", &[]),
     ("path", &[]),
+    ("world", &["target", "wire"]),
     ("dedup", &["event"]),
     ("neighbour", &["batch", "target", "wire"]),
     ("closing", &["queue"]),
     // L2
-    ("link", &["sys", "wire", "batch", "gate"]),
+    ("link", &["sys", "wire", "batch", "gate", "world"]),
     ("probe", &["wire", "target", "cookie", "event", "batch"]),
     ("sink", &["event", "target"]),
     ("source", &["event", "target"]),
@@ -49,17 +53,21 @@ const LAW: &[(&str, &[&str])] = &[
             "pace",
             "path",
             "queue",
+            "restraint",
             "stats",
             "target",
             "wire",
         ],
     ),
     ("rx", &["closing", "dedup", "event", "link", "probe", "queue", "stats", "target", "wire"]),
-    ("writer", &["event", "queue", "sink", "stats"]),
+    ("writer", &["event", "heavy", "queue", "sink", "stats"]),
     // L4
     (
         "plan",
-        &["batch", "closing", "cookie", "gate", "link", "order", "pace", "path", "probe", "target", "wire"],
+        &[
+            "batch", "closing", "cookie", "gate", "heavy", "link", "order", "pace", "path", "probe",
+            "target", "wire",
+        ],
     ),
     (
         "scan",
@@ -70,7 +78,9 @@ const LAW: &[(&str, &[&str])] = &[
             "cookie",
             "dedup",
             "event",
+            "gate",
             "generate",
+            "heavy",
             "link",
             "neighbour",
             "order",
@@ -78,6 +88,7 @@ const LAW: &[(&str, &[&str])] = &[
             "plan",
             "probe",
             "queue",
+            "restraint",
             "rx",
             "sink",
             "stats",
@@ -99,6 +110,7 @@ const LAW: &[(&str, &[&str])] = &[
             "cookie",
             "dedup",
             "event",
+            "heavy",
             "host",
             "link",
             "order",
@@ -124,6 +136,7 @@ const LAW: &[(&str, &[&str])] = &[
             "event",
             "gate",
             "generate",
+            "heavy",
             "host",
             "link",
             "order",
@@ -152,6 +165,7 @@ const LAW: &[(&str, &[&str])] = &[
             "cookie",
             "event",
             "generate",
+            "heavy",
             "host",
             "link",
             "order",
@@ -171,7 +185,7 @@ const LAW: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that may read a clock, the environment, a file or a socket, of the layers below the loops.
-const MAY_TOUCH_THE_WORLD: &[&str] = &["sys", "checkpoint", "link", "host", "sink", "source"];
+const MAY_TOUCH_THE_WORLD: &[&str] = &["planted", "sys", "checkpoint", "link", "host", "sink", "source"];
 
 #[test]
 fn imports_point_down_the_layers() {

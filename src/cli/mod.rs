@@ -8,6 +8,7 @@ pub mod build;
 mod choose;
 mod doctor;
 mod links;
+mod merge;
 mod probes;
 mod reach;
 mod reliability;
@@ -20,6 +21,7 @@ pub use args::{Args, Show};
 pub use bench::{BenchArgs, BenchRx, BenchTx, Length, Subject};
 pub use doctor::DoctorArgs;
 pub use links::LinkArgs;
+pub use merge::MergeArgs;
 pub use probes::ProbeArgs;
 pub use reliability::Reliability;
 pub use resume::ResumeArgs;
@@ -33,6 +35,8 @@ pub enum Request {
     Plan(Box<Args>),
     /// Go on with a scan.
     Resume(ResumeArgs),
+    /// Join the outputs of shards.
+    Merge(MergeArgs),
     /// Measure.
     Bench(BenchArgs),
     /// Say what this host can do.
@@ -58,6 +62,10 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Request, String
     if words.get(1).is_some_and(|word| word == "doctor") {
         words.remove(0);
         return doctor::read(words).map_or_else(shown, |args| Ok(Request::Doctor(args)));
+    }
+    if words.get(1).is_some_and(|word| word == "merge") {
+        words.remove(0);
+        return merge::read(words).map_or_else(shown, |args| Ok(Request::Merge(args)));
     }
     if words.get(1).is_some_and(|word| word == "resume") {
         let help = || Request::Print(resume::HELP.to_owned());

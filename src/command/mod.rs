@@ -1,7 +1,10 @@
 //! The subcommands, one file each. A command returns what the process should exit with; only main exits.
 
 pub mod bench;
+mod discover;
 pub mod doctor;
+mod held;
+pub mod merge;
 pub mod plan;
 pub mod resume;
 pub mod scan;

@@ -8,7 +8,10 @@ use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use std::sync::Arc;
+
 use crate::batch::{Batch, LANES, lane_mask};
+use crate::gate::Gate;
 use crate::link::local::LocalSender;
 use crate::link::stamper::Stamper;
 use crate::link::{
@@ -170,6 +173,10 @@ impl TxQueue for Transmit {
             *place = frame;
         }
         self.sender.send(&frames[..batch.len()])
+    }
+
+    fn replace_gate(&mut self, gate: &Arc<Gate>) {
+        self.stamper.replace_gate(gate);
     }
 
     fn send(&mut self, frame: &[u8]) -> Result<bool, LinkError> {

@@ -8,7 +8,10 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use std::sync::Arc;
+
 use crate::batch::{Batch, LANES};
+use crate::gate::Gate;
 use crate::link::af_packet::{self, FrameSender};
 use crate::link::stamper::Stamper;
 use crate::link::{
@@ -169,6 +172,10 @@ impl TxQueue for Transmit {
             XskMode::Copy => self.send_copies(batch),
             XskMode::ZeroCopy => self.leave_to_driver(batch),
         }
+    }
+
+    fn replace_gate(&mut self, gate: &Arc<Gate>) {
+        self.stamper.replace_gate(gate);
     }
 
     fn send(&mut self, frame: &[u8]) -> Result<bool, LinkError> {

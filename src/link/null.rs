@@ -7,6 +7,7 @@
 use std::sync::{Arc, Mutex};
 
 use crate::batch::Batch;
+use crate::gate::Gate;
 use crate::link::digest::{Digest, SumDigest};
 use crate::link::stamper::Stamper;
 use crate::link::{Accepted, Backend, Link, LinkError, LinkSpec, TxQueue};
@@ -59,6 +60,10 @@ impl TxQueue for Queue {
         Ok(Accepted { lanes: batch.lanes(), stall: None })
     }
 
+    fn replace_gate(&mut self, gate: &Arc<Gate>) {
+        self.stamper.replace_gate(gate);
+    }
+
     fn send(&mut self, frame: &[u8]) -> Result<bool, LinkError> {
         self.stamper.check(frame)?;
         self.digest.add(frame);
@@ -89,6 +94,10 @@ impl TxQueue for SumQueue {
         self.stamper.stamp(batch)?;
         self.stamper.frames().for_each(|frame| self.sum.add(frame));
         Ok(Accepted { lanes: batch.lanes(), stall: None })
+    }
+
+    fn replace_gate(&mut self, gate: &Arc<Gate>) {
+        self.stamper.replace_gate(gate);
     }
 
     fn send(&mut self, frame: &[u8]) -> Result<bool, LinkError> {

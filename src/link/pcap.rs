@@ -8,7 +8,10 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use std::sync::Arc;
+
 use crate::batch::Batch;
+use crate::gate::Gate;
 use crate::link::digest::Digest;
 use crate::link::stamper::Stamper;
 use crate::link::{Accepted, Backend, Link, LinkError, LinkSpec, TxQueue};
@@ -102,6 +105,10 @@ impl<W: Write + Send> TxQueue for Queue<W> {
         let result = self.stamper.frames().try_for_each(|frame| write_frame(writer, digest, frame));
         self.written(result)?;
         Ok(Accepted { lanes: batch.lanes(), stall: None })
+    }
+
+    fn replace_gate(&mut self, gate: &Arc<Gate>) {
+        self.stamper.replace_gate(gate);
     }
 
     fn send(&mut self, frame: &[u8]) -> Result<bool, LinkError> {

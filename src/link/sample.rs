@@ -40,6 +40,15 @@ pub(crate) fn spec() -> LinkSpec {
     }
 }
 
+/// What to put behind the colon of a link that keeps its frames: a file that is new, or the name of a scenario.
+pub(crate) fn argument(backend: &super::Backend, directory: &std::path::Path) -> Option<std::path::PathBuf> {
+    match backend.name {
+        "world" => Some("quiet".into()),
+        "pcap" => Some(directory.join(backend.name)),
+        _ => None,
+    }
+}
+
 /// `length` IPv4 probes to 198.51.100.0 and up, numbered from `first`.
 pub(crate) fn batch(first: u32, length: usize) -> Batch {
     let mut batch = Batch::empty();

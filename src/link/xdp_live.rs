@@ -14,6 +14,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::batch::{Batch, LANES};
+use crate::gate::Gate;
 use crate::link::af_packet::{self, FrameSender};
 use crate::link::live_program::{self, SLOT_COUNT, word};
 use crate::link::stamper::Stamper;
@@ -127,6 +128,10 @@ impl TxQueue for Transmit {
             }
         }
         Ok(())
+    }
+
+    fn replace_gate(&mut self, gate: &Arc<Gate>) {
+        self.stamper.replace_gate(gate);
     }
 
     fn send(&mut self, frame: &[u8]) -> Result<bool, LinkError> {

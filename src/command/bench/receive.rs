@@ -24,7 +24,7 @@ use crate::order::Order;
 use crate::probe::Judge;
 use crate::queue::Queue;
 use crate::rx::{Rx, RxParts};
-use crate::stats::Stats;
+use crate::stats::{PortCounts, Stats};
 use crate::sys::clock;
 use crate::sys::perf::Instructions;
 use crate::target::{Cursor, Target};
@@ -162,6 +162,9 @@ fn round(scene: &Scene, distinct: u64) -> Result<Round, String> {
         dedup: Dedup::new(scene.plan.space.len(), dedup::DEFAULT_BYTES),
         records: records.clone(),
         answers: Vec::new(),
+        answers_for: Vec::new(),
+        questions: Queue::new(2),
+        answered: Arc::new(PortCounts::new(scene.plan.space.port_targets())),
         closing: Arc::new(Closing::new(1)),
         stats: (Arc::clone(&stats), 0),
         epoch_offset_ns: 0,
