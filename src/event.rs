@@ -693,6 +693,8 @@ pub struct Summary {
     pub accepted: u64,
     /// Frames the kernel dropped before we saw them.
     pub kernel_drops: u64,
+    /// Whether nobody tells what the kernel dropped; then `kernel_drops` means nothing.
+    pub drops_unknown: bool,
     /// Other frames sent: ARP requests, for one. Inside the rate law, outside `planned`.
     pub housekeeping: u64,
     /// Of those, RSTs that closed half-open connections.

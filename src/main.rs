@@ -25,6 +25,7 @@ fn main() -> ExitCode {
             Exit::Usage
         }
         Ok(Request::Diff(args)) => command::diff::run(&args),
+        Ok(Request::Doctor(args)) => command::doctor::run(&args),
         Ok(Request::Print(text)) => {
             // A reader that left (`swath --help | head`) has read enough.
             let _ = std::io::stdout().write_all(text.as_bytes());

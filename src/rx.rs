@@ -131,7 +131,7 @@ impl Rx {
     pub fn step(&mut self, now_ns: u64, timeout: Duration) -> Result<bool, LinkError> {
         if DROPS_EVERY_NS <= now_ns.wrapping_sub(self.drops_read_ns) {
             self.drops_read_ns = now_ns;
-            self.desk.counters().kernel_drops.assign(self.queue.drops()?);
+            self.read_drops()?;
         }
         if !self.flush_backlog() {
             return Ok(false);
@@ -170,7 +170,14 @@ impl Rx {
     /// # Errors
     /// When it cannot be read.
     pub fn finish(&mut self) -> Result<(), LinkError> {
-        self.desk.counters().kernel_drops.assign(self.queue.drops()?);
+        self.read_drops()
+    }
+
+    fn read_drops(&mut self) -> Result<(), LinkError> {
+        match self.queue.drops()? {
+            Some(drops) => self.desk.counters().kernel_drops.assign(drops),
+            None => self.desk.counters().drops_unknown.assign(1),
+        }
         Ok(())
     }
 
@@ -230,6 +237,13 @@ impl Desk {
         let mut refused = [None; CHUNK];
         for probe in &self.probes {
             probe.classify_all(segments, &self.judge, judgements);
+            let mut numbers = [None; CHUNK];
+            for (number, judgement) in numbers.iter_mut().zip(judgements.iter()) {
+                if let Judgement::Reply(record) = judgement {
+                    *number = self.space.rank(&record.target());
+                }
+            }
+            self.dedup.touch(&numbers[..judgements.len().min(CHUNK)]);
             for (index, judgement) in judgements.iter().enumerate() {
                 let bit = 1 << index;
                 match judgement {
@@ -239,7 +253,7 @@ impl Desk {
                     Judgement::Reply(record) => {
                         unsettled &= !bit;
                         settle(
-                            record,
+                            (record, numbers[index]),
                             (&self.space, &mut self.dedup, &mut self.pulse, &self.closing),
                             (&self.stats.0, self.stats.1, &self.answered),
                             accepted,
@@ -261,13 +275,12 @@ impl Desk {
 
 /// Counts a reply and, when it is new, keeps it under the protocol number that everybody knows.
 fn settle(
-    record: &Record,
+    (record, rank): (&Record, Option<u64>),
     (space, dedup, pulse, closing): (&Space, &mut Dedup, &mut Pulse, &Closing),
     (stats, thread, answered): (&Stats, usize, &PortCounts),
     accepted: &mut Vec<Record>,
 ) {
     let counters = &stats.rx[thread];
-    let rank = space.rank(&record.target());
     let Some(number) = planted!(28, rank.or(Some(0)), rank) else {
         // What proves little may be anybody's packet; what proves much and is not in the plan is an alarm.
         if record.proof == Proof::Weak {

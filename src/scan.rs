@@ -319,6 +319,7 @@ fn open_link(
         },
         queues: setup.queues,
         receive: setup.receive,
+        attach: true,
     })
 }
 

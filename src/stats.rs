@@ -71,6 +71,8 @@ pub struct RxCounters {
     pub up: Counter,
     /// Frames the kernel dropped.
     pub kernel_drops: Counter,
+    /// 1 when nobody tells how many frames the kernel dropped.
+    pub drops_unknown: Counter,
     /// Half-open connections that swath was to close and had no room to remember.
     pub unclosed: Counter,
     /// Targets that answered a pass after the first.

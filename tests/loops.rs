@@ -765,8 +765,8 @@ impl RxQueue for FakeRx {
         Ok(Received::new(&self.bytes, &self.spans))
     }
 
-    fn drops(&mut self) -> Result<u64, LinkError> {
-        Ok(3)
+    fn drops(&mut self) -> Result<Option<u64>, LinkError> {
+        Ok(Some(3))
     }
 }
 

@@ -292,7 +292,10 @@ fn backend(text: &str) -> Result<(&'static Backend, Option<PathBuf>, &'static st
     let (name, argument) =
         text.split_once(':').map_or((text, None), |(name, rest)| (name, Some(PathBuf::from(rest))));
     let (name, chosen) = match name {
-        "auto" => (DEFAULT_LINK, "the best that changes nothing on the interface"),
+        "auto" => (
+            DEFAULT_LINK,
+            "the best that changes nothing on the interface; --link fastest may attach XDP programs",
+        ),
         name => (name, "as asked"),
     };
     match BACKENDS.iter().find(|backend| backend.name == name) {

@@ -7,6 +7,7 @@ pub mod compact;
 pub mod convert;
 pub mod diff;
 mod discover;
+pub mod doctor;
 pub mod echo;
 mod held;
 pub mod merge;

@@ -286,8 +286,8 @@ impl RxQueue for Listener {
     }
 
     /// The kernel drops no outcome: what it has no room for was never begun.
-    fn drops(&mut self) -> Result<u64, LinkError> {
-        Ok(0)
+    fn drops(&mut self) -> Result<Option<u64>, LinkError> {
+        Ok(Some(0))
     }
 }
 

@@ -150,6 +150,11 @@ pub fn templates(probes: &[Arc<dyn Probe>], sources: &[Source], dress: &Dress) -
     probes.iter().flat_map(|probe| sources.iter().flat_map(|source| probe.templates(source, dress))).collect()
 }
 
+/// A SYN without options whose frame is padded with zeroes to so many bytes; `None` when it cannot be so long or short.
+pub fn padded_syn(source: &Source, dress: &Dress, bytes: u16) -> Option<crate::batch::Template> {
+    tcp::padded_syn(source, dress, bytes.into())
+}
+
 /// The frames that close half-open connections, from several sources: [`crate::batch::Batch`] carries in the sequence number
 /// what the SYN-ACK acknowledged.
 pub fn resets(sources: &[Source], dress: &Dress) -> Vec<crate::batch::Template> {

@@ -111,6 +111,7 @@ pub fn summary(stats: &Stats, walk: &Walk, sending_ns: u64) -> Summary {
         duplicate: stats.rx_total(|rx| &rx.duplicate),
         accepted: stats.rx_total(|rx| &rx.accepted),
         kernel_drops: stats.rx_total(|rx| &rx.kernel_drops),
+        drops_unknown: stats.rx_total(|rx| &rx.drops_unknown) != 0,
         housekeeping: stats.tx_total(|tx| &tx.housekeeping) + stats.tx_total(|tx| &tx.resets),
         resets: stats.tx_total(|tx| &tx.resets),
         unclosed: stats.rx_total(|rx| &rx.unclosed),
@@ -184,6 +185,8 @@ pub fn ledger(ended: &Ended) -> String {
     let reasons: Vec<String> =
         summary.invalid.iter().map(|(name, number)| format!("{} {name}", count(*number))).collect();
     let reasons = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join(", ")) };
+    let dropped =
+        if summary.drops_unknown { "nobody tells how many".to_owned() } else { count(summary.kernel_drops) };
     text.push_str(&format!(
         "frames   {} seen = {} not ours + {} invalid{reasons} + {} duplicate + {} accepted; the kernel dropped {}\n",
         count(summary.frames_seen),
@@ -191,7 +194,7 @@ pub fn ledger(ended: &Ended) -> String {
         count(invalid),
         count(summary.duplicate),
         count(summary.accepted),
-        count(summary.kernel_drops)
+        dropped
     ));
     text.push_str(&answers(summary));
     text.push_str(&results(summary));
