@@ -86,6 +86,7 @@ fn transmitter(plan: &Plan) -> Tx {
         paths: Paths::single(Path::Hop(0)),
         neighbours: Neighbours::new(NextHops::new(1), 1),
         answers: Queue::new(16),
+        questions: Queue::new(4),
         records: Queue::new(16),
         sources: vec![source],
         stop: Arc::new(AtomicBool::new(false)),
@@ -116,6 +117,9 @@ fn receiver(plan: &Plan, records: &Queue<swath::event::Record>) -> Rx {
         dedup: Dedup::new(plan.space.len(), 1 << 20),
         records: records.clone(),
         answers: Vec::new(),
+        answers_for: Vec::new(),
+        questions: Queue::new(4),
+        answered: Arc::default(),
         stats: (Arc::new(Stats::new(0, 1, 0)), 0),
         epoch_offset_ns: 0,
     })

@@ -28,7 +28,7 @@ fn found(ran: &Ran) -> BTreeSet<(String, u64, String, String)> {
 #[test]
 fn the_same_scan_finds_the_same_without_privilege() {
     let directory = tempfile::tempdir().expect("a directory");
-    let scan = "198.18.0.0/24 -p 22,80,443,8080 --link world:quiet --seed 5 --rate 20k --wait 1s \
+    let scan = "198.18.0.0/24 -p 22,80,443,8080 --link world:quiet --seed 5 --rate 20k --wait 1 \
                 --show open,closed,filtered -o ndjson:-";
     let (one, other) = (run(&directory, scan).exits(0).balances(), run(&directory, scan).exits(0).balances());
     assert!(one.err.contains("simulated, nothing is sent"), "{}", one.err);
@@ -45,14 +45,14 @@ fn a_hostile_world_and_a_scenario_of_ones_own() {
     let directory = tempfile::tempdir().expect("a directory");
     let text = "about = 'everything is open'\n[[rule]]\nanswer = 'open'\n[adversaries]\nsyn_ack = 5\n";
     fs::write(directory.path().join("mine.toml"), text).expect("written");
-    let ran = run(&directory, "198.18.0.0/25 -p 80 --link world:mine.toml --rate 5k --wait 1s -o ndjson:-")
+    let ran = run(&directory, "198.18.0.0/25 -p 80 --link world:mine.toml --rate 5k --wait 1 -o ndjson:-")
         .exits(0)
         .balances();
     assert_eq!(found(&ran).len(), 128);
     assert_eq!(ran.ledger("frames ", "invalid"), 128 * 5, "every forged answer is refused");
     let ran = run(
         &directory,
-        "198.18.0.0/24 -p 80 --link world:hostile --passes 2 --pass-gap 0 --rate 5k --wait 2s",
+        "198.18.0.0/24 -p 80 --link world:hostile --passes 2 --pass-gap 0 --rate 5k --wait 2",
     );
     ran.exits(0).balances();
 }

@@ -72,6 +72,7 @@ impl Adversaries {
             if share == 0.0 {
                 continue;
             }
+            #[expect(clippy::cast_possible_truncation, reason = "checked to be 0 to 1000")]
             let whole = share as u64 + u64::from(draws.chance(share.fract()));
             for _ in 0..whole {
                 deed(probe, memory, draws, answers);

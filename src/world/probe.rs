@@ -108,8 +108,9 @@ pub(super) fn address_keys(address: IpAddr) -> [u64; 2] {
     match address {
         IpAddr::V4(address) => [0xffff, u64::from(u32::from(address))],
         IpAddr::V6(address) => {
-            let bits = u128::from(address);
-            [u64::try_from(bits >> 64).expect("64 bits"), (bits & u128::from(u64::MAX)) as u64]
+            let octets = address.octets();
+            let half = |from: usize| octets[from..from + 8].try_into().expect("eight bytes");
+            [u64::from_be_bytes(half(0)), u64::from_be_bytes(half(8))]
         }
     }
 }

@@ -444,6 +444,7 @@ fn bench(case: &Arc<Case>, plan: &Plan, part: &Part) -> Result<Bench, String> {
             paths: Paths::single(paths),
             neighbours: Neighbours::part(hops.clone(), 1, (thread, faults.tx_threads)),
             answers: heard,
+            questions: Queue::new(4),
             records: records.clone(),
             sources: vec![source],
             questions: Queue::new(4),
