@@ -90,8 +90,10 @@ impl Lab {
     }
 
     /// swath in the near namespace; nothing but the lab can be reached from there.
+    /// Without a control sample, so that what is planned is targets times passes.
     fn swath(&self, line: &str) -> Command {
-        self.command(&["exec", SWATH].into_iter().chain(line.split_whitespace()).collect::<Vec<_>>())
+        let words = ["exec", SWATH].into_iter().chain(line.split_whitespace());
+        self.command(&words.chain(["--control-share", "0"]).collect::<Vec<_>>())
     }
 
     #[track_caller]
