@@ -188,7 +188,7 @@ fn the_digest_names_what_is_scanned_and_not_how_it_was_written() {
 
 #[test]
 fn a_plan_says_how_long_it_takes() {
-    let ran = plan("198.18.0.0/15 -p 22,80,443 --rate 100k --wait 10");
+    let ran = plan("198.18.0.0/15 -p 22,80,443 --rate 100k --wait 10 --control-share 0");
     assert_eq!(ran.line("targets"), "393,216");
     // 58 bytes are padded to 60, with preamble, checksum and gap 84 on the wire.
     assert_eq!(ran.line("rate"), "100 kpps = 67.2 Mbit/s on the wire");

@@ -75,9 +75,14 @@ impl Lab {
         words.nth(1).and_then(|word| word.parse().ok()).unwrap_or_else(|| panic!("no counter in {text}"))
     }
 
-    /// swath in the near namespace; nothing but the lab can be reached from there.
+    /// swath in the near namespace; nothing but the lab can be reached from there. A scan that does not say otherwise has no
+    /// control sample, so that what is planned is targets times passes.
     pub(crate) fn swath(&self, line: &str) -> Command {
-        self.command(&["exec", SWATH].into_iter().chain(line.split_whitespace()).collect::<Vec<_>>())
+        let is_scan = !line.starts_with(|first: char| first.is_ascii_alphabetic());
+        let sample: &[&str] =
+            if is_scan && !line.contains("--control-share") { &["--control-share", "0"] } else { &[] };
+        let words = ["exec", SWATH].into_iter().chain(line.split_whitespace());
+        self.command(&words.chain(sample.iter().copied()).collect::<Vec<_>>())
     }
 
     #[track_caller]
