@@ -11,6 +11,7 @@ fn main() -> ExitCode {
         Ok(Request::Scan(args)) => command::scan::run(&args),
         Ok(Request::Plan(args)) => command::plan::run(&args),
         Ok(Request::Resume(args)) => command::resume::run(&args),
+        Ok(Request::Merge(args)) => command::merge::run(&args),
         Ok(Request::Bench(args)) => command::bench::run(&args),
         Ok(Request::Replay(args)) => command::replay::run(&args),
         #[cfg(feature = "columnar")]

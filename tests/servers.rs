@@ -401,7 +401,8 @@ fn every_fact_reaches_postgres_in_words() {
     assert_eq!(cluster.psql(scan), expected);
     let all = samples();
     let open = all.iter().filter(|record| record.state == State::Open);
-    let services: std::collections::BTreeSet<String> = open.map(|record| format!("{:?}", record.target())).collect();
+    let services: std::collections::BTreeSet<String> =
+        open.map(|record| format!("{:?}", record.target())).collect();
     let services = services.len();
     assert_eq!(cluster.psql("SELECT count(*) FROM swath.open_service"), format!("{services}\n"));
     assert!(fs::read_dir(directory.path()).expect("lists").next().is_none(), "the spool is gone");

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 /// own business. Layers, lowest first; a row may only name rows of its own layer or above it in this list.
 const LAW: &[(&str, &[&str])] = &[
     // L0
+    ("planted", &[]),
     ("target", &[]),
     ("wire", &[]),
     ("sys", &[]),
@@ -16,16 +17,19 @@ const LAW: &[(&str, &[&str])] = &[
     ("store", &[]),
     ("text", &[]),
     ("event", &["target"]),
-    ("stats", &["event"]),
+    ("stats", &["event", "target"]),
     // L1
     ("batch", &["target", "wire"]),
     ("checkpoint", &["sys"]),
     ("gate", &["wire"]),
+    ("heavy", &[]),
+    ("restraint", &["gate"]),
     ("host", &["sys"]),
     ("order", &["target", "batch"]),
     ("cookie", &["target", "batch"]),
     ("pace", &[]),
     ("path", &[]),
+    ("world", &["target", "wire"]),
     ("dedup", &["event"]),
     ("runs", &["event"]),
     ("sorted", &["event", "store"]),
@@ -33,18 +37,20 @@ const LAW: &[(&str, &[&str])] = &[
     ("columnar", &["event", "target"]),
     ("select", &["event", "target", "text"]),
     ("neighbour", &["batch", "target", "wire"]),
+    ("closing", &["queue"]),
     // L2
-    ("link", &["sys", "wire", "batch", "gate"]),
+    ("link", &["sys", "wire", "batch", "gate", "world"]),
     ("probe", &["wire", "target", "cookie", "event", "batch"]),
     ("source", &["columnar", "event", "spool", "target", "text"]),
     ("sink", &["columnar", "event", "runs", "select", "sorted", "source", "spool", "store", "target"]),
     // L3
-    ("generate", &["batch", "cookie", "order", "sys", "target"]),
+    ("generate", &["batch", "closing", "cookie", "order", "sys", "target"]),
     (
         "tx",
         &[
             "batch",
             "checkpoint",
+            "closing",
             "event",
             "generate",
             "link",
@@ -53,24 +59,34 @@ const LAW: &[(&str, &[&str])] = &[
             "pace",
             "path",
             "queue",
+            "restraint",
             "stats",
             "target",
             "wire",
         ],
     ),
-    ("rx", &["dedup", "event", "link", "probe", "queue", "stats", "target", "wire"]),
-    ("writer", &["event", "queue", "select", "sink", "spool", "stats"]),
+    ("rx", &["closing", "dedup", "event", "link", "probe", "queue", "stats", "target", "wire"]),
+    ("writer", &["event", "heavy", "queue", "select", "sink", "spool", "stats"]),
     // L4
-    ("plan", &["batch", "cookie", "gate", "link", "order", "pace", "path", "probe", "target", "wire"]),
+    (
+        "plan",
+        &[
+            "batch", "closing", "cookie", "gate", "heavy", "link", "order", "pace", "path", "probe",
+            "target", "wire",
+        ],
+    ),
     (
         "scan",
         &[
             "batch",
             "checkpoint",
+            "closing",
             "cookie",
             "dedup",
             "event",
+            "gate",
             "generate",
+            "heavy",
             "link",
             "neighbour",
             "order",
@@ -78,6 +94,7 @@ const LAW: &[(&str, &[&str])] = &[
             "plan",
             "probe",
             "queue",
+            "restraint",
             "rx",
             "sink",
             "stats",
@@ -95,9 +112,11 @@ const LAW: &[(&str, &[&str])] = &[
         &[
             "batch",
             "checkpoint",
+            "closing",
             "cookie",
             "dedup",
             "event",
+            "heavy",
             "host",
             "link",
             "order",
@@ -123,6 +142,7 @@ const LAW: &[(&str, &[&str])] = &[
             "cookie",
             "event",
             "generate",
+            "heavy",
             "host",
             "link",
             "order",
@@ -152,6 +172,7 @@ const LAW: &[(&str, &[&str])] = &[
             "cookie",
             "event",
             "generate",
+            "heavy",
             "host",
             "link",
             "order",
@@ -176,8 +197,20 @@ const LAW: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that may read a clock, the environment, a file or a socket, of the layers below the loops.
-const MAY_TOUCH_THE_WORLD: &[&str] =
-    &["sys", "checkpoint", "columnar", "host", "link", "runs", "sink", "sorted", "source", "spool", "store"];
+const MAY_TOUCH_THE_WORLD: &[&str] = &[
+    "planted",
+    "sys",
+    "checkpoint",
+    "columnar",
+    "host",
+    "link",
+    "runs",
+    "sink",
+    "sorted",
+    "source",
+    "spool",
+    "store",
+];
 
 #[test]
 fn imports_point_down_the_layers() {

@@ -7,6 +7,7 @@ mod bench;
 pub mod build;
 mod choose;
 mod links;
+mod merge;
 mod probes;
 mod reach;
 mod reliability;
@@ -19,6 +20,7 @@ use std::ffi::OsString;
 pub use args::{Args, Show};
 pub use bench::{BenchArgs, Length, Subject, WriteArgs};
 pub use links::LinkArgs;
+pub use merge::MergeArgs;
 pub use probes::ProbeArgs;
 pub use reliability::Reliability;
 pub use results::{CompactArgs, DiffArgs, DiffFormat, ReplayArgs};
@@ -33,6 +35,8 @@ pub enum Request {
     Plan(Box<Args>),
     /// Go on with a scan.
     Resume(ResumeArgs),
+    /// Join the outputs of shards.
+    Merge(MergeArgs),
     /// Measure.
     Bench(BenchArgs),
     /// Deliver what a spool holds.
@@ -65,6 +69,10 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Request, String
     if let Some((_, read)) = others.iter().find(|(name, _)| words.get(1).is_some_and(|word| word == name)) {
         words.remove(0);
         return read(words).or_else(shown);
+    }
+    if words.get(1).is_some_and(|word| word == "merge") {
+        words.remove(0);
+        return merge::read(words).map_or_else(shown, |args| Ok(Request::Merge(args)));
     }
     if words.get(1).is_some_and(|word| word == "resume") {
         let help = || Request::Print(resume::HELP.to_owned());

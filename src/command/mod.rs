@@ -4,6 +4,9 @@ pub mod bench;
 #[cfg(feature = "columnar")]
 pub mod compact;
 pub mod diff;
+mod discover;
+mod held;
+pub mod merge;
 pub mod plan;
 pub mod replay;
 pub mod resume;
