@@ -10,6 +10,8 @@ fn main() -> ExitCode {
     let exit = match cli::parse(std::env::args_os()) {
         Ok(Request::Scan(args)) => command::scan::run(&args),
         Ok(Request::Plan(args)) => command::plan::run(&args),
+        Ok(Request::Echo(args)) => command::echo::run(&args),
+        Ok(Request::Convert(args)) => command::convert::run(&args),
         Ok(Request::Resume(args)) => command::resume::run(&args),
         Ok(Request::Merge(args)) => command::merge::run(&args),
         Ok(Request::Bench(args)) => command::bench::run(&args),

@@ -552,9 +552,12 @@ fn write(mut writer: Writer, job: &Job<'_>, control: &Control) -> Writer {
     loop {
         let step = writer.step(job.now_ns());
         match step.event {
+            // The others go on without the reader of standard output.
             Some(WriterEvent::StdoutClosed) => {
-                control.unread.store(true, Ordering::Relaxed);
-                control.stop_tx.store(true, Ordering::Relaxed);
+                if control.sinks.fetch_sub(1, Ordering::Relaxed) == 1 {
+                    control.unread.store(true, Ordering::Relaxed);
+                    control.stop_tx.store(true, Ordering::Relaxed);
+                }
             }
             Some(event) => {
                 while let Some(error) = writer.take_error() {

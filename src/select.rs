@@ -21,10 +21,10 @@ use crate::event::{Proof, Reason, Record, State};
 use crate::target::Protocol;
 
 /// An expression that was read and checked.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Expression(Node);
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 enum Node {
     Any(Vec<Node>),
     All(Vec<Node>),

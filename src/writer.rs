@@ -24,6 +24,7 @@ use std::sync::Arc;
 use crate::event::{Manifest, Record, SinkSummary, State};
 use crate::heavy::Heavy;
 use crate::queue::Queue;
+use crate::select::Expression;
 use crate::sink::{Sink, SinkError, SinkErrorKind};
 use crate::stats::{SinkCounters, Stats};
 
@@ -58,6 +59,12 @@ impl Show {
         if self.0.count_ones() == 1 { self } else { Show(self.0 & Show::OPEN.0) }
     }
 
+    /// The states both show.
+    #[must_use]
+    pub const fn and(self, other: Show) -> Show {
+        Show(self.0 & other.0)
+    }
+
     /// Whether records of that state are shown.
     #[inline]
     pub fn contains(self, state: State) -> bool {
@@ -73,6 +80,8 @@ pub struct Outlet {
     pub sink: Box<dyn Sink>,
     /// Which of them.
     pub show: Show,
+    /// And of those only what this holds for; `None` for all.
+    pub select: Option<Expression>,
     /// Whether it writes to standard output, whose reader may leave without that being an error.
     pub stdout: bool,
 }
@@ -367,8 +376,9 @@ impl Writer {
     /// Gives the batch to one sink, without the records it is not shown.
     fn write_to(&mut self, index: usize) -> Result<(), SinkError> {
         let (slot, counters) = (&mut self.slots[index], &self.stats.sinks[self.first + index]);
-        let show = slot.outlet.show;
-        let shown = self.batch.iter().filter(|record| show.contains(record.state));
+        let (show, select) = (slot.outlet.show, slot.outlet.select.as_ref());
+        let selected = |record: &Record| select.is_none_or(|select| select.holds(record, None));
+        let shown = self.batch.iter().filter(|record| show.contains(record.state) && selected(record));
         let count = shown.clone().count();
         counters.filtered.add((self.batch.len() - count) as u64);
         if slot.failed {
@@ -536,6 +546,7 @@ mod tests {
             name: "script".to_owned(),
             sink: Box::new(Scripted(Arc::clone(script))),
             show: *show,
+            select: None,
             stdout: false,
         };
         let outlets = scripts.iter().zip(sinks).map(outlet).collect();

@@ -179,11 +179,6 @@ fn is_valid(kind: &str, line: &str) -> bool {
     }
 }
 
-/// Whether it writes a file of columns.
-fn is_columns(kind: &SinkKind) -> bool {
-    ["parquet", "arrow"].contains(&kind.name)
-}
-
 /// Number of results in a document, which must be valid as a whole; `None` for formats that are none, and where a killed
 /// writer left a part of one.
 fn document_records(kind: &str, text: &str) -> Option<u64> {
@@ -306,6 +301,11 @@ fn finished(kind: &SinkKind, records: &[Record]) -> u64 {
 /// Every kind but those that need a server (tests/servers.rs).
 fn local() -> impl Iterator<Item = &'static SinkKind> {
     SINKS.iter().filter(|kind| !["postgres", "clickhouse"].contains(&kind.name))
+}
+
+/// Whether it writes a file of columns.
+fn is_columns(kind: &SinkKind) -> bool {
+    ["parquet", "arrow"].contains(&kind.name)
 }
 
 /// Every kind that leaves a file.
@@ -804,6 +804,7 @@ fn fill_the_disk(directory: &Path) {
         name: kind.name.to_owned(),
         sink: (kind.open)(&file(&directory.join(kind.name))).expect("opens"),
         show: Show::ALL,
+        select: None,
         stdout: false,
     };
     let mut writer = Writer::new(queue.clone(), Arc::clone(&stats), local().map(outlet).collect());
@@ -883,7 +884,7 @@ fn write_to_stdout() {
     let queue = Queue::new(10_000);
     let stats = Arc::new(Stats::new(0, 0, 1));
     let sink = (kind.open)(&place).expect("opens");
-    let outlet = Outlet { name: "-".to_owned(), sink, show: Show::OPEN, stdout: true };
+    let outlet = Outlet { name: "-".to_owned(), sink, show: Show::OPEN, select: None, stdout: true };
     let mut writer = Writer::new(queue.clone(), stats, vec![outlet]);
     writer.begin(&manifest_of(UUID, Status::Running)).expect("begins");
     for second in 0..1000 {

@@ -124,6 +124,7 @@ const LAW: &[(&str, &[&str])] = &[
             "path",
             "plan",
             "probe",
+            "runs",
             "select",
             "sink",
             "source",

@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
 
 use super::links::LinkArgs;
+use super::outputs::Outputs;
 use super::probes::{self, ProbeArgs};
 use super::reliability::{Reliability, shard_of_job};
 use crate::dedup::MAX_PASSES;
@@ -26,7 +27,7 @@ use crate::wire::ethernet::Mac;
     name = "swath",
     version,
     about = "Sweep address ranges for open ports: stateless, exact, straight into a database",
-    override_usage = "swath TARGETS... -p PORTS [options]\n       swath plan TARGETS... -p PORTS [options]   say what a scan would do; sends nothing, needs no privilege\n       swath resume FILE                          go on with a scan that was stopped or killed\n       swath merge SHARD... -o PATH               join shards, check that they are complete\n       swath bench --help                         measure what this machine can do",
+    override_usage = "swath TARGETS... -p PORTS [options]\n       swath plan TARGETS... -p PORTS [options]   say what a scan would do; sends nothing, needs no privilege\n       swath resume FILE                          go on with a scan that was stopped or killed\n       swath merge SHARD... -o PATH               join shards, check that they are complete\n       swath convert IN... -o OUT...              read results in any format, write any other\n       swath compact DIR|FILES -o OUT             merge results into one sorted set\n       swath diff A B                             what changed between two scans\n       swath replay SPOOL                         deliver what a database could not take\n       swath bench --help                         measure what this machine can do",
     after_help = EXAMPLES,
     max_term_width = 110
 )]
@@ -150,6 +151,14 @@ pub struct Args {
     /// Replace result files that exist
     #[arg(long, help_heading = RESULTS)]
     pub force: bool,
+
+    /// In whose format, and in how many parts.
+    #[command(flatten)]
+    pub outputs: Outputs,
+
+    /// Print what would be scanned as a configuration file for -c, and end
+    #[arg(long, help_heading = RESULTS)]
+    pub echo: bool,
 
     /// How it survives.
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! The command line: argv to [`Args`] (no I/O), then [`build`] with files and host facts to Plan and Setup.
+//! The command line: argv and the configuration files it names to [`Args`], then [`build`] with files and host facts to Plan and Setup.
 //!
 //! Invariant: nothing here sends, opens a socket or exits; help never fails.
 
@@ -6,8 +6,12 @@ mod args;
 mod bench;
 pub mod build;
 mod choose;
+mod config;
+mod convert;
+mod habits;
 mod links;
 mod merge;
+mod outputs;
 mod probes;
 mod reach;
 mod reliability;
@@ -19,8 +23,10 @@ use std::ffi::OsString;
 
 pub use args::{Args, Show};
 pub use bench::{BenchArgs, Length, Subject, WriteArgs};
+pub use convert::{ConvertArgs, SortBy};
 pub use links::LinkArgs;
 pub use merge::MergeArgs;
+pub use outputs::{Compat, Named, Outputs};
 pub use probes::ProbeArgs;
 pub use reliability::Reliability;
 pub use results::{CompactArgs, DiffArgs, DiffFormat, ReplayArgs};
@@ -33,6 +39,10 @@ pub enum Request {
     Scan(Box<Args>),
     /// Say what a scan would do.
     Plan(Box<Args>),
+    /// Print the plan as a configuration file.
+    Echo(Box<Args>),
+    /// Read results and write them in another format.
+    Convert(Box<ConvertArgs>),
     /// Go on with a scan.
     Resume(ResumeArgs),
     /// Join the outputs of shards.
@@ -78,6 +88,12 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Request, String
         let help = || Request::Print(resume::HELP.to_owned());
         return Ok(resume::read(&words[2..])?.map_or_else(help, Request::Resume));
     }
+    let readscan = convert::readscan(&words);
+    if readscan.is_some() || words.get(1).is_some_and(|word| word == "convert") {
+        words.remove(0);
+        let read = convert::read(readscan.unwrap_or(words))?;
+        return read.map_or_else(shown, |args| Ok(Request::Convert(Box::new(args))));
+    }
     let plan = words.get(1).is_some_and(|word| word == "plan");
     if plan {
         words.remove(1);
@@ -85,8 +101,10 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Request, String
     if let Some(word) = words.get_mut(1).filter(|word| *word == "help") {
         *word = OsString::from("--help");
     }
+    let words = config::expand(words, &args::command())?;
     let words = spelling::canonical(words, &args::command())?;
     match args::read(words, plan) {
+        Ok(args) if args.echo => Ok(Request::Echo(Box::new(args))),
         Ok(args) if plan => Ok(Request::Plan(Box::new(args))),
         Ok(args) => Ok(Request::Scan(Box::new(args))),
         Err(error) => shown(error),

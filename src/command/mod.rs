@@ -3,8 +3,10 @@
 pub mod bench;
 #[cfg(feature = "columnar")]
 pub mod compact;
+pub mod convert;
 pub mod diff;
 mod discover;
+pub mod echo;
 mod held;
 pub mod merge;
 pub mod plan;

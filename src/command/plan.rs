@@ -7,7 +7,7 @@ use crate::batch::Family;
 use crate::cli::{Args, build};
 use crate::order;
 use crate::plan::{Plan, wire_bits};
-use crate::sink::{Existing, parse_place};
+use crate::sink::Existing;
 use crate::text::{duration, grouped, scaled};
 
 /// Runs the command.
@@ -29,9 +29,7 @@ pub fn run(args: &Args) -> Exit {
 fn checked(args: &Args) -> Result<Plan, String> {
     let plan = build::plan(args).map_err(|error| error.to_string())?;
     build::check(args).map_err(|error| error.to_string())?;
-    for output in &args.output {
-        parse_place(output, Existing::Refuse).map_err(|error| error.to_string())?;
-    }
+    args.outputs.places(&args.output, Existing::Refuse).map_err(|error| error.to_string())?;
     Ok(plan)
 }
 

@@ -14,7 +14,7 @@ use crate::order;
 use crate::plan::{Plan, Setup};
 use crate::scan::events::{Look, View};
 use crate::scan::{self, Ended, Persist, Reread, ScanError};
-use crate::sink::{self, Existing, Place, SinkError, SinkErrorKind, SinkKind, parse_place};
+use crate::sink::{self, Existing, Place, SinkError, SinkErrorKind, SinkKind};
 use crate::target::AddressSet;
 use crate::writer::{Outlet, Show};
 
@@ -217,8 +217,8 @@ fn places(args: &Args) -> Result<Places, SinkError> {
     let lines = ["-".to_owned()];
     let arguments = if args.output.is_empty() { &lines[..] } else { &args.output };
     let mut places: Places = Vec::with_capacity(arguments.len());
-    for argument in arguments {
-        let (kind, place) = parse_place(argument, existing)?;
+    let arguments = if args.outputs.names_some() { &args.output[..] } else { arguments };
+    for (argument, kind, place) in args.outputs.places(arguments, existing)? {
         if !place.path.as_os_str().is_empty() && places.iter().any(|(_, _, other)| other.path == place.path) {
             return Err(SinkError {
                 operation: "write to",
@@ -233,7 +233,7 @@ fn places(args: &Args) -> Result<Places, SinkError> {
             // It says in its own words why not; were it to accept the file after all, nothing is written yet.
             drop((kind.open)(&place)?);
         }
-        places.push((argument.clone(), kind, place));
+        places.push((argument, kind, place));
     }
     Ok(places)
 }
@@ -245,8 +245,15 @@ fn outlets(args: &Args, places: Places) -> Result<Vec<Outlet>, SinkError> {
         let stdout = place.stdout;
         let name = if stdout { "standard output".to_owned() } else { argument };
         let show = if kind.tells_state { show } else { show.unambiguous() };
-        let sink = sink::open(kind, &place)?;
-        Ok(Outlet { name: sink::without_password(&name), sink, show, stdout })
+        let show = show.and(Show::states(kind.states));
+        let select = args.outputs.output_filter.clone();
+        Ok(Outlet {
+            name: sink::without_password(&name),
+            sink: args.outputs.open(kind, &place)?,
+            show,
+            select,
+            stdout,
+        })
     };
     places.into_iter().map(open).collect()
 }
