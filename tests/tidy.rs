@@ -67,6 +67,7 @@ const LAW: &[(&str, &[&str])] = &[
         ],
     ),
     ("rx", &["closing", "dedup", "event", "link", "probe", "pulse", "queue", "stats", "target", "wire"]),
+    ("rx", &["closing", "dedup", "event", "link", "probe", "queue", "stats", "target", "wire"]),
     ("writer", &["event", "heavy", "queue", "select", "sink", "spool", "stats"]),
     // L4
     (
@@ -125,8 +126,8 @@ const LAW: &[(&str, &[&str])] = &[
             "path",
             "plan",
             "probe",
-            "select",
             "runs",
+            "select",
             "sink",
             "source",
             "target",
@@ -178,6 +179,8 @@ const LAW: &[(&str, &[&str])] = &[
 
 /// Modules that may read a clock, the environment, a file or a socket, of the layers below the loops.
 const MAY_TOUCH_THE_WORLD: &[&str] = &[
+    "planted",
+    "sys",
     "checkpoint",
     "columnar",
     "host",
