@@ -27,6 +27,8 @@ pub struct Dedup {
 pub struct Seen {
     /// Whether the verdict is of a class that was not seen of the target.
     pub new: bool,
+    /// Whether nothing at all was seen of the target.
+    pub first: bool,
     /// The passes in which the target had answered, one bit each, pass 0 lowest.
     pub passes_before: u8,
 }
@@ -56,12 +58,13 @@ impl Dedup {
             Table::Generations(generations) => {
                 // A plan has at most 2^63 targets, so the key is never 0, which marks a free slot.
                 let (mark, evicted) = generations.mark(target + 1);
-                self.evicted += evicted;
+                self.evicted += planted!(36, 0, evicted);
                 Some(mark)
             }
         };
-        let Some(mark) = mark else { return Seen { new: true, passes_before: 0 } };
-        let seen = Seen { new: *mark & class(state) == 0, passes_before: *mark >> CLASSES };
+        let Some(mark) = mark else { return Seen { new: true, first: true, passes_before: 0 } };
+        let seen =
+            Seen { new: *mark & class(state) == 0, first: *mark == 0, passes_before: *mark >> CLASSES };
         *mark |= class(state) | (1 << (CLASSES + u32::from(pass.min(MAX_PASSES - 1))));
         seen
     }
@@ -152,7 +155,7 @@ impl Slots {
 
 /// The bit of a verdict's class: verdicts of one class repeat each other, verdicts of two are two facts.
 fn class(state: State) -> u8 {
-    match state {
+    match planted!(9, State::Open, state) {
         State::Open | State::Up => 1,
         State::Closed | State::Unfiltered => 2,
         State::Filtered | State::OpenFiltered => 4,
@@ -187,10 +190,19 @@ mod tests {
     fn the_passes_a_target_answered_are_remembered() {
         for targets in [1000, u64::MAX / 2] {
             let mut dedup = Dedup::new(targets, 1 << 16);
-            assert_eq!(dedup.insert(7, State::Open, 1), Seen { new: true, passes_before: 0 });
-            assert_eq!(dedup.insert(7, State::Open, 0), Seen { new: false, passes_before: 0b10 });
-            assert_eq!(dedup.insert(7, State::Closed, 4), Seen { new: true, passes_before: 0b11 });
-            assert_eq!(dedup.insert(7, State::Closed, 4), Seen { new: false, passes_before: 0b1_0011 });
+            assert_eq!(dedup.insert(7, State::Open, 1), Seen { new: true, first: true, passes_before: 0 });
+            assert_eq!(
+                dedup.insert(7, State::Open, 0),
+                Seen { new: false, first: false, passes_before: 0b10 }
+            );
+            assert_eq!(
+                dedup.insert(7, State::Closed, 4),
+                Seen { new: true, first: false, passes_before: 0b11 }
+            );
+            assert_eq!(
+                dedup.insert(7, State::Closed, 4),
+                Seen { new: false, first: false, passes_before: 0b1_0011 }
+            );
         }
     }
 

@@ -604,6 +604,34 @@ pub struct Course {
     pub run: u64,
     /// The identifier of the first run, when this is a later one.
     pub continues: Option<String>,
+    /// One of how many targets is probed a second time to measure loss.
+    pub control_one_in: Option<u32>,
+    /// When addresses were excluded while the scan ran, and how many.
+    pub excluded_later: Vec<ExcludedLater>,
+    /// Hosts and prefixes whose results were capped, with the number held back, most first.
+    pub capped: Vec<(String, u64)>,
+    /// How many results were held back of others than those.
+    pub capped_more: u64,
+    /// What happened to the network meanwhile.
+    pub events: Vec<NetworkEvent>,
+}
+
+/// Addresses that were excluded while a scan ran.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExcludedLater {
+    /// When, in microseconds since the Unix epoch, UTC.
+    pub time_us: u64,
+    /// How many addresses, in decimal: an IPv6 block may hold more than a number of JSON.
+    pub addresses: String,
+}
+
+/// Something that happened to the network while a scan ran.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkEvent {
+    /// When, in microseconds since the Unix epoch, UTC.
+    pub time_us: u64,
+    /// What, in words.
+    pub what: String,
 }
 
 /// Where a scan stands.
@@ -667,12 +695,21 @@ pub struct Summary {
     pub kernel_drops: u64,
     /// Other frames sent: ARP requests, for one. Inside the rate law, outside `planned`.
     pub housekeeping: u64,
+    /// Of those, RSTs that closed half-open connections.
+    pub resets: u64,
+    /// Half-open connections that swath was to close and left to time out at the target.
+    pub unclosed: u64,
     /// Probes the link refused at first and that were sent again; a probe refused twice counts twice.
     pub requeued: u64,
     /// How often the transmitter waited because the writer was behind.
     pub pauses: u64,
     /// Targets the bounded "seen" table forgot: a repetition of such a verdict was written again.
     pub forgotten: u64,
+    /// Hosts that are up, of those that were asked.
+    pub hosts_up: u64,
+    /// What became of each port, for at most [`PORTS_IN_SUMMARY`] of them; empty for a shard or a part of a scan, whose share of
+    /// a port nobody counts.
+    pub ports: Vec<PortSummary>,
     /// What became of the accepted verdicts, per sink.
     pub sinks: Vec<SinkSummary>,
     /// Probes a second over the sending time.
@@ -681,6 +718,24 @@ pub struct Summary {
     pub resume_step: Option<u64>,
     /// What one pass missed; `None` with a single pass.
     pub loss: Option<Loss>,
+}
+
+/// More ports than this are not told one by one.
+pub const PORTS_IN_SUMMARY: usize = 1_024;
+
+/// What became of a port's targets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortSummary {
+    /// The port, as `53/udp`.
+    pub port: String,
+    /// Its targets.
+    pub targets: u64,
+    /// Of those, targets that answered, whatever they said.
+    pub answered: u64,
+    /// Of those, targets without an answer.
+    pub silent: u64,
+    /// What silence means there: `filtered` or `open|filtered`.
+    pub silence: String,
 }
 
 /// An estimate of what one pass missed, by capture and recapture (docs/loss.md).

@@ -13,6 +13,7 @@ fn main() -> ExitCode {
         Ok(Request::Echo(args)) => command::echo::run(&args),
         Ok(Request::Convert(args)) => command::convert::run(&args),
         Ok(Request::Resume(args)) => command::resume::run(&args),
+        Ok(Request::Merge(args)) => command::merge::run(&args),
         Ok(Request::Bench(args)) => command::bench::run(&args),
         Ok(Request::Print(text)) => {
             // A reader that left (`swath --help | head`) has read enough.

@@ -7,14 +7,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::closing::{Closing, HalfOpen};
 use crate::dedup::Dedup;
-use crate::event::{Invalid, Proof, Record, State};
+use crate::event::{Invalid, Proof, Reason, Record, State};
 use crate::link::{LinkError, RxQueue};
 use crate::probe::{Judge, Judgement, Probe};
 use crate::queue::Queue;
-use crate::stats::{RxCounters, Stats};
+use crate::stats::{PortCounts, RxCounters, Stats};
 use crate::target::Space;
-use crate::wire::arp::Announcement;
+use crate::wire::arp::{Announcement, Asked};
 use crate::wire::{Frame, Malformed, Segment, Transport, nd};
 
 /// One receive thread's state.
@@ -46,6 +47,14 @@ pub struct RxParts {
     pub records: Queue<Record>,
     /// Where neighbours' answers go: one queue for each transmit thread.
     pub answers: Vec<Queue<Announcement>>,
+    /// Our addresses that no interface has: neighbours ask for them.
+    pub answers_for: Vec<IpAddr>,
+    /// Where neighbours' questions for them go.
+    pub questions: Queue<Asked>,
+    /// How many targets of each port answered.
+    pub answered: Arc<PortCounts>,
+    /// Where half-open connections go that swath closes itself.
+    pub closing: Arc<Closing>,
     /// The scan's counters and which receive thread this is.
     pub stats: (Arc<Stats>, usize),
     /// What to add to `now` for the time since the Unix epoch, in nanoseconds.
@@ -61,15 +70,46 @@ struct Desk {
     dedup: Dedup,
     records: Queue<Record>,
     answers: Vec<Queue<Announcement>>,
+    answers_for: Vec<IpAddr>,
+    questions: Queue<Asked>,
+    answered: Arc<PortCounts>,
+    closing: Arc<Closing>,
     stats: (Arc<Stats>, usize),
 }
 
 impl Rx {
     /// A receiver at the start of its work.
     pub fn new(parts: RxParts) -> Rx {
-        let RxParts { queue, read, probes, judge, space, dedup, records, answers, stats, epoch_offset_ns } =
-            parts;
-        let desk = Desk { read, probes, judge, space, dedup, records, answers, stats };
+        let RxParts {
+            queue,
+            read,
+            probes,
+            judge,
+            space,
+            dedup,
+            records,
+            answers,
+            answers_for,
+            questions,
+            answered,
+            closing,
+            stats,
+            epoch_offset_ns,
+        } = parts;
+        let desk = Desk {
+            read,
+            probes,
+            judge,
+            space,
+            dedup,
+            records,
+            answers,
+            answers_for,
+            questions,
+            answered,
+            closing,
+            stats,
+        };
         Rx {
             queue,
             judgements: Vec::with_capacity(CHUNK),
@@ -140,7 +180,7 @@ impl Rx {
             }
             pushed += 1;
         }
-        self.backlog.drain(..pushed);
+        self.backlog.drain(..planted!(21, self.backlog.len(), pushed));
         self.backlog.is_empty()
     }
 }
@@ -162,6 +202,10 @@ impl Desk {
                         // A full queue loses an answer, not a target: the question is asked again.
                         let _ = queue.push(announcement);
                     }
+                }
+                if let Some(asked) = asked(&segment, &self.answers_for) {
+                    // As above: who is not answered asks again.
+                    let _ = self.questions.push(asked);
                 }
                 return Some(segment);
             }
@@ -193,8 +237,8 @@ impl Desk {
                         unsettled &= !bit;
                         settle(
                             record,
-                            (&self.space, &mut self.dedup),
-                            &self.stats.0.rx[self.stats.1],
+                            (&self.space, &mut self.dedup, &self.closing),
+                            (&self.stats.0.rx[self.stats.1], &self.answered),
                             accepted,
                         );
                     }
@@ -215,11 +259,12 @@ impl Desk {
 /// Counts a reply and, when it is new, keeps it under the protocol number that everybody knows.
 fn settle(
     record: &Record,
-    (space, dedup): (&Space, &mut Dedup),
-    counters: &RxCounters,
+    (space, dedup, closing): (&Space, &mut Dedup, &Closing),
+    (counters, answered): (&RxCounters, &PortCounts),
     accepted: &mut Vec<Record>,
 ) {
-    let Some(number) = space.rank(&record.target()) else {
+    let rank = space.rank(&record.target());
+    let Some(number) = planted!(28, rank.or(Some(0)), rank) else {
         // What proves little may be anybody's packet; what proves much and is not in the plan is an alarm.
         if record.proof == Proof::Weak {
             counters.not_ours.add(1);
@@ -228,17 +273,41 @@ fn settle(
         }
         return;
     };
+    // Every one: a SYN-ACK that comes again says that the connection still is half open.
+    if record.state == State::Open && record.reason == Reason::SYN_ACK && closing.is_ours() {
+        let noted = closing.push(HalfOpen { number, pass: record.pass });
+        counters.unclosed.add(u64::from(!noted));
+    }
+    // However many questions say that a host is up, it is one fact.
+    let number = if record.state == State::Up { space.host(number) } else { number };
     let seen = dedup.insert(number, record.state, record.pass);
+    if seen.first {
+        answered.answered(record.target().port);
+    }
     count_passes(counters, record.pass, seen.passes_before);
     if seen.new {
         counters.accepted.add(1);
         counters.open.add(u64::from(record.state == State::Open));
+        counters.up.add(u64::from(record.state == State::Up));
         let mut record = *record;
         record.protocol = record.protocol.wire();
         accepted.push(record);
     } else {
         counters.duplicate.add(1);
     }
+}
+
+/// Who asks for one of these addresses, and for which.
+fn asked(segment: &Segment<'_>, addresses: &[IpAddr]) -> Option<Asked> {
+    if addresses.is_empty() {
+        return None;
+    }
+    let asked = match &segment.transport {
+        Transport::Arp(packet) => packet.question(),
+        Transport::Icmpv6(message) => nd::solicited(message, segment.ttl, segment.source),
+        _ => None,
+    };
+    asked.filter(|asked| addresses.contains(&asked.wanted))
 }
 
 /// What a neighbour says of itself.
@@ -258,7 +327,7 @@ fn count_passes(counters: &RxCounters, pass: u8, before: u8) {
         counters.both.add(1);
     } else if pass != 0 && !later {
         counters.later.add(1);
-        counters.both.add(u64::from(first));
+        counters.both.add(planted!(31, 1, u64::from(first)));
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crossbeam_utils::CachePadded;
 
 use crate::event::Invalid;
+use crate::target::Port;
 
 /// A counter with one writer. Cheaper than an atomic increment: the owner loads and stores.
 #[derive(Debug, Default)]
@@ -45,6 +46,8 @@ pub struct TxCounters {
     pub pending: Counter,
     /// Frames sent that are no probes.
     pub housekeeping: Counter,
+    /// RSTs sent that close half-open connections.
+    pub resets: Counter,
     /// Pauses because the queue to the writer was above its high-water mark.
     pub pauses: Counter,
 }
@@ -64,8 +67,12 @@ pub struct RxCounters {
     pub accepted: Counter,
     /// Of those, open.
     pub open: Counter,
+    /// Of those, hosts that are up.
+    pub up: Counter,
     /// Frames the kernel dropped.
     pub kernel_drops: Counter,
+    /// Half-open connections that swath was to close and had no room to remember.
+    pub unclosed: Counter,
     /// Targets that answered a pass after the first.
     pub later: Counter,
     /// Of those, targets that answered the first pass too.
@@ -90,6 +97,35 @@ pub struct SinkCounters {
     pub durable_ns: Counter,
     /// 1 once the sink has failed.
     pub failed: Counter,
+}
+
+/// How many targets of each port answered. Any thread may add: it happens once for each target.
+#[derive(Debug, Default)]
+pub struct PortCounts {
+    /// Each port with the number of its targets and of those that answered; ascending by port.
+    rows: Vec<(Port, u64, AtomicU64)>,
+}
+
+impl PortCounts {
+    /// Counts for ports with so many targets each, nothing answered. Ports that ask for hosts are left out.
+    pub fn new(targets: impl IntoIterator<Item = (Port, u64)>) -> PortCounts {
+        let ports = targets.into_iter().filter(|(port, _)| !port.protocol.asks_host());
+        let mut rows: Vec<_> = ports.map(|(port, targets)| (port, targets, AtomicU64::new(0))).collect();
+        rows.sort_by_key(|(port, _, _)| *port);
+        PortCounts { rows }
+    }
+
+    /// A target of this port answered for the first time.
+    pub fn answered(&self, port: Port) {
+        if let Ok(row) = self.rows.binary_search_by_key(&port, |(port, _, _)| *port) {
+            self.rows[row].2.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Each port, how many targets it has, and how many of them answered.
+    pub fn rows(&self) -> impl ExactSizeIterator<Item = (Port, u64, u64)> + '_ {
+        self.rows.iter().map(|(port, targets, answered)| (*port, *targets, answered.load(Ordering::Relaxed)))
+    }
 }
 
 /// Every counter of a scan. Each thread writes its own set; one thread reads them all.

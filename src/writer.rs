@@ -22,6 +22,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::event::{Manifest, Record, SinkSummary, State};
+use crate::heavy::Heavy;
 use crate::queue::Queue;
 use crate::select::Expression;
 use crate::sink::{Sink, SinkError, SinkErrorKind};
@@ -116,6 +117,9 @@ pub struct Writer {
     slots: Vec<Slot>,
     batch: Vec<Record>,
     kept: Vec<Record>,
+    /// Hosts and prefixes that answer for everything; results beyond their limits are held back.
+    heavy: Option<Heavy>,
+    held: Vec<Record>,
     uncommitted_since_ns: Option<u64>,
     /// Records taken from the queue.
     popped: u64,
@@ -173,6 +177,10 @@ pub fn finish(mut writers: Vec<Writer>, manifest: &mut Manifest) -> Vec<SinkErro
     if let Some(summary) = &mut manifest.summary {
         summary.sinks = sinks;
     }
+    // Every writer saw the same records in the same order, so every one held the same back.
+    if let Some(heavy) = writers.iter().find_map(|writer| writer.heavy.as_ref()) {
+        (manifest.course.capped, manifest.course.capped_more) = heavy.capped();
+    }
     let manifest = &*manifest;
     std::thread::scope(|scope| {
         let end = |writer: Writer| scope.spawn(move || writer.end(manifest));
@@ -209,12 +217,19 @@ impl Writer {
             slots: outlets.into_iter().map(slot).collect(),
             batch: Vec::with_capacity(BATCH),
             kept: Vec::with_capacity(BATCH),
+            heavy: None,
+            held: Vec::new(),
             uncommitted_since_ns: None,
             popped: 0,
             horizon: None,
             errors: Vec::new(),
             event: None,
         }
+    }
+
+    /// Holds back open ports beyond the limits of `heavy`, for every sink alike. They count as suppressed.
+    pub fn hold_back(&mut self, heavy: Heavy) {
+        self.heavy = Some(heavy).filter(|heavy| !heavy.is_idle());
     }
 
     /// Announces the scan to every sink. Call it once, before the first packet.
@@ -239,7 +254,7 @@ impl Writer {
         if 0 < taken {
             self.uncommitted_since_ns.get_or_insert(now_ns);
         }
-        let done = closed && taken == 0;
+        let done = closed && planted!(22, true, taken == 0);
         let due = |since_ns: u64| done || since_ns.saturating_add(COMMIT_AFTER_NS) <= now_ns;
         if self.uncommitted_since_ns.is_some_and(due) {
             self.commit();
@@ -311,13 +326,34 @@ impl Writer {
         if self.batch.is_empty() {
             return 0;
         }
-        self.popped += self.batch.len() as u64;
+        let taken = self.batch.len();
+        self.popped += taken as u64;
+        self.take_out_heavy();
         for index in 0..self.slots.len() {
             if let Err(error) = self.write_to(index) {
                 self.fail(index, error);
             }
         }
-        self.batch.len()
+        taken
+    }
+
+    /// Takes out of the batch what is beyond a limit, and counts it for every sink.
+    fn take_out_heavy(&mut self) {
+        let Some(heavy) = &mut self.heavy else { return };
+        self.held.clear();
+        let held = &mut self.held;
+        self.batch.retain(|record| {
+            let admitted = record.state != State::Open || heavy.admit(record.address());
+            if !admitted {
+                held.push(*record);
+            }
+            admitted
+        });
+        for (slot, counters) in self.slots.iter().zip(&self.stats.sinks[self.first..]) {
+            let shown = held.iter().filter(|record| slot.outlet.show.contains(record.state)).count();
+            counters.suppressed.add(shown as u64);
+            counters.filtered.add((held.len() - shown) as u64);
+        }
     }
 
     /// The file behind the lane does not give its records back: they are suppressed, and the sink has failed.
@@ -389,7 +425,8 @@ impl Writer {
             self.errors.push(error);
             return;
         }
-        self.settle(index, self.slots[index].outlet.sink.safe());
+        let safe = planted!(32, self.slots[index].given, self.slots[index].outlet.sink.safe());
+        self.settle(index, safe);
         let slot = &mut self.slots[index];
         slot.failed = true;
         self.stats.sinks[self.first + index].failed.assign(1);

@@ -9,38 +9,44 @@ use std::path::{Path, PathBuf};
 /// own business. Layers, lowest first; a row may only name rows of its own layer or above it in this list.
 const LAW: &[(&str, &[&str])] = &[
     // L0
+    ("planted", &[]),
     ("target", &[]),
     ("wire", &[]),
     ("sys", &[]),
     ("queue", &[]),
     ("text", &[]),
     ("event", &["target"]),
-    ("stats", &["event"]),
+    ("stats", &["event", "target"]),
     // L1
     ("batch", &["target", "wire"]),
     ("checkpoint", &["sys"]),
     ("gate", &["wire"]),
+    ("heavy", &[]),
+    ("restraint", &["gate"]),
     ("host", &["sys"]),
     ("order", &["target", "batch"]),
     ("cookie", &["target", "batch"]),
     ("pace", &[]),
     ("path", &[]),
+    ("world", &["target", "wire"]),
     ("dedup", &["event"]),
     ("runs", &["event"]),
     ("select", &["event", "target", "text"]),
     ("neighbour", &["batch", "target", "wire"]),
+    ("closing", &["queue"]),
     // L2
-    ("link", &["sys", "wire", "batch", "gate"]),
+    ("link", &["sys", "wire", "batch", "gate", "world"]),
     ("probe", &["wire", "target", "cookie", "event", "batch"]),
     ("source", &["event", "target", "text"]),
     ("sink", &["event", "runs", "select", "source", "target"]),
     // L3
-    ("generate", &["batch", "cookie", "order", "sys", "target"]),
+    ("generate", &["batch", "closing", "cookie", "order", "sys", "target"]),
     (
         "tx",
         &[
             "batch",
             "checkpoint",
+            "closing",
             "event",
             "generate",
             "link",
@@ -49,24 +55,34 @@ const LAW: &[(&str, &[&str])] = &[
             "pace",
             "path",
             "queue",
+            "restraint",
             "stats",
             "target",
             "wire",
         ],
     ),
-    ("rx", &["dedup", "event", "link", "probe", "queue", "stats", "target", "wire"]),
-    ("writer", &["event", "queue", "select", "sink", "stats"]),
+    ("rx", &["closing", "dedup", "event", "link", "probe", "queue", "stats", "target", "wire"]),
+    ("writer", &["event", "heavy", "queue", "select", "sink", "stats"]),
     // L4
-    ("plan", &["batch", "cookie", "gate", "link", "order", "pace", "path", "probe", "target", "wire"]),
+    (
+        "plan",
+        &[
+            "batch", "closing", "cookie", "gate", "heavy", "link", "order", "pace", "path", "probe",
+            "target", "wire",
+        ],
+    ),
     (
         "scan",
         &[
             "batch",
             "checkpoint",
+            "closing",
             "cookie",
             "dedup",
             "event",
+            "gate",
             "generate",
+            "heavy",
             "link",
             "neighbour",
             "order",
@@ -74,6 +90,7 @@ const LAW: &[(&str, &[&str])] = &[
             "plan",
             "probe",
             "queue",
+            "restraint",
             "rx",
             "sink",
             "stats",
@@ -91,9 +108,11 @@ const LAW: &[(&str, &[&str])] = &[
         &[
             "batch",
             "checkpoint",
+            "closing",
             "cookie",
             "dedup",
             "event",
+            "heavy",
             "host",
             "link",
             "order",
@@ -119,6 +138,7 @@ const LAW: &[(&str, &[&str])] = &[
             "cookie",
             "event",
             "generate",
+            "heavy",
             "host",
             "link",
             "order",
@@ -144,6 +164,7 @@ const LAW: &[(&str, &[&str])] = &[
             "cookie",
             "event",
             "generate",
+            "heavy",
             "host",
             "link",
             "order",
@@ -165,7 +186,8 @@ const LAW: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that may read a clock, the environment, a file or a socket, of the layers below the loops.
-const MAY_TOUCH_THE_WORLD: &[&str] = &["sys", "checkpoint", "link", "host", "runs", "sink", "source"];
+const MAY_TOUCH_THE_WORLD: &[&str] =
+    &["planted", "sys", "checkpoint", "link", "host", "runs", "sink", "source"];
 
 #[test]
 fn imports_point_down_the_layers() {

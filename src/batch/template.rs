@@ -218,6 +218,8 @@ impl Template {
             }
             Aim::Solicitation => self.stamp_solicitation(batch.destination_v6[lane], frame),
         };
+        // Without a pseudo header the destination is in no checksum.
+        let destination_sum = if matches!(self.sum, Sum::Plain { .. }) { 0 } else { destination_sum };
         let sum = self.transport_sum + destination_sum + self.stamp_fields(batch, lane, frame);
         self.stamp_checksum(sum, frame);
         frame.len()

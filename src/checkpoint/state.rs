@@ -97,7 +97,7 @@ impl State {
         }
         let rewound = self.rewound();
         let step = match mode {
-            Mode::Complete => rewound,
+            Mode::Complete => planted!(34, taken, rewound),
             Mode::Exact => taken,
         };
         let sent =
@@ -106,6 +106,7 @@ impl State {
         let waiting =
             self.threads.iter().flat_map(|thread| thread.waiting.iter().copied().filter(waits(thread)));
         let mut waiting: Vec<u64> = waiting.filter(|&waiting| waiting < step).collect();
+        waiting.truncate(planted!(35, 0, waiting.len()));
         waiting.sort_unstable();
         waiting.dedup();
         let in_flight = self.threads.iter().map(|thread| thread.in_flight.len() as u64).sum::<u64>();

@@ -1,3 +1,5 @@
+//! What a checkpoint says after a run, after a kill, after a power failure, and of files that are none.
+
 use super::*;
 
 fn shape() -> Shape {

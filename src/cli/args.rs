@@ -11,7 +11,7 @@ use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
 use super::links::LinkArgs;
 use super::outputs::Outputs;
 use super::probes::{self, ProbeArgs};
-use super::reliability::Reliability;
+use super::reliability::{Reliability, shard_of_job};
 use crate::dedup::MAX_PASSES;
 use crate::event::State;
 use crate::link::BACKENDS;
@@ -27,7 +27,7 @@ use crate::wire::ethernet::Mac;
     name = "swath",
     version,
     about = "Sweep address ranges for open ports: stateless, exact, straight into a database",
-    override_usage = "swath TARGETS... -p PORTS [options]\n       swath plan TARGETS... -p PORTS [options]   say what a scan would do; sends nothing, needs no privilege\n       swath resume FILE                          go on with a scan that was stopped or killed\n       swath convert IN... -o OUT...              read results in any format, write any other\n       swath bench --help                         measure what this machine can do",
+    override_usage = "swath TARGETS... -p PORTS [options]\n       swath plan TARGETS... -p PORTS [options]   say what a scan would do; sends nothing, needs no privilege\n       swath resume FILE                          go on with a scan that was stopped or killed\n       swath merge SHARD... -o PATH               join shards, check that they are complete\n       swath convert IN... -o OUT...              read results in any format, write any other\n       swath bench --help                         measure what this machine can do",
     after_help = EXAMPLES,
     max_term_width = 110
 )]
@@ -72,7 +72,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value = "0", hide_default_value = true, help_heading = TARGETS)]
     pub resume_index: u64,
 
-    /// Scan part I of N; the parts are disjoint and together complete
+    /// Scan part I of N; the parts are disjoint and together complete. auto/N: as the Kubernetes or Slurm job says
     #[arg(long, value_name = "I/N", value_parser = shard, default_value = "1/1", help_heading = TARGETS)]
     pub shard: Shard,
 
@@ -276,13 +276,17 @@ fn seed(text: &str) -> Result<u64, String> {
 }
 
 fn shard(text: &str) -> Result<Shard, String> {
+    if let Some(count) = text.strip_prefix("auto/") {
+        let count = count.parse().map_err(|_| format!("'{text}' is no shard; write auto/4 for 4 parts"))?;
+        return shard_of_job(count, |name| std::env::var(name).ok());
+    }
     let parts =
         text.split_once('/').and_then(|(index, count)| Some((index.parse().ok()?, count.parse().ok()?)));
     let (index, count) = parts.ok_or_else(|| format!("'{text}' is no shard; write 2/4 for part 2 of 4"))?;
     Shard::new(index, count)
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| format!("'{text}' is no number of seconds"))?;
     if (0.0..=86_400.0).contains(&seconds) {
         Ok(Duration::from_secs_f64(seconds))

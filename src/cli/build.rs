@@ -16,7 +16,9 @@ use crate::link::{BACKENDS, Backend, Framing, LinkInterface};
 use crate::path::{Path, Paths};
 use crate::plan::{Plan, Setup, Tally};
 use crate::probe::Dress;
-use crate::target::{AddressSet, RangeList, Ranges, Space, TargetList, parse_list, read_targets, special};
+use crate::target::{
+    AddressSet, Protocol, RangeList, Ranges, Space, TargetList, parse_list, read_targets, special,
+};
 use crate::wire::ethernet::Mac;
 
 /// Why nothing was built.
@@ -122,11 +124,16 @@ fn plan_of(
         scanned: u128::from(space.address_count()),
         ports: about,
     };
+    let control = args.reliability.control_one_in(space.len(), args.passes());
+    if control.is_some() && args.passes() != 1 {
+        return usage("--control-share measures what a single pass misses; with several passes every target is probed again: leave one of them out".into());
+    }
     Ok(Plan {
         space,
         seed: args.seed.map_or_else(random_seed, Ok)?,
         shard: args.shard,
         passes: args.passes(),
+        control,
         first_step: args.resume_index,
         probes,
         dress: Dress { layout: args.layout, ttl: args.ttl },
@@ -232,6 +239,9 @@ fn resolve(args: &Args, list: &mut TargetList) -> Result<(), BuildError> {
 /// # Errors
 /// As [`plan`].
 pub fn excluded(args: &Args) -> Result<AddressSet, BuildError> {
+    if planted!(8, args.resume_index != 0, false) {
+        return Ok(AddressSet::default());
+    }
     let mut list = TargetList::default();
     for text in &args.exclude {
         parse_list(text, &mut list).map_err(|error| BuildError::Usage(format!("--exclude: {error}")))?;
@@ -247,6 +257,16 @@ pub fn excluded(args: &Args) -> Result<AddressSet, BuildError> {
         );
     }
     Ok(list.ranges.into_set())
+}
+
+/// The same once more, but for standard input, which is at its end.
+///
+/// # Errors
+/// As [`plan`].
+pub fn excluded_again(args: &Args) -> Result<AddressSet, BuildError> {
+    let mut args = args.clone();
+    args.exclude_file.retain(|path| path.as_os_str() != "-");
+    excluded(&args)
 }
 
 fn endpoint_addresses(list: &TargetList) -> AddressSet {
@@ -314,8 +334,12 @@ fn off_wire(
         gateways: Vec::new(),
         neighbours: Vec::new(),
         queues: args.links.queues(),
+        receive: args.links.receive(backend.name),
+        closes: args.links.resets,
         pin: args.links.pin,
         rate: args.rate,
+        prefix_cap: args.reliability.max_per_24,
+        limits: args.reliability.limits(),
         pass_gap: args.pass_gap,
         wait: args.wait,
         quiet: args.quiet,
@@ -346,6 +370,15 @@ fn on_wire(
     }
     let sources = reach::source_addresses(args, host, interface, &addresses)?;
     let routes = reach::routes(args, host, interface, &addresses)?;
+    let asks_link = plan.probes.iter().all(|probe| {
+        probe.protocols().iter().all(|protocol| [Protocol::ARP, Protocol::ND].contains(protocol))
+    });
+    if asks_link && routes.on_link == 0 {
+        return usage(format!(
+            "none of the targets is on the link of {}: ARP and neighbour discovery reach neighbours only",
+            interface.name
+        ));
+    }
     let on_link = routes.on_link.min(u64::from(u16::MAX) - routes.gateways.len() as u64);
     // Each transmit thread has slots of its own for all of them, as far as the table goes.
     let on_link = on_link.saturating_mul(args.links.tx_threads as u64);
@@ -366,8 +399,12 @@ fn on_wire(
         gateways: routes.gateways,
         neighbours: neighbours.collect(),
         queues: args.links.queues(),
+        receive: args.links.receive(backend.name),
+        closes: args.links.resets,
         pin: args.links.pin,
         rate: args.rate,
+        prefix_cap: args.reliability.max_per_24,
+        limits: args.reliability.limits(),
         pass_gap: args.pass_gap,
         wait: args.wait,
         quiet: args.quiet,

@@ -10,6 +10,7 @@ mod config;
 mod convert;
 mod habits;
 mod links;
+mod merge;
 mod outputs;
 mod probes;
 mod reach;
@@ -23,6 +24,7 @@ pub use args::{Args, Show};
 pub use bench::{BenchArgs, Length, Subject};
 pub use convert::{ConvertArgs, SortBy};
 pub use links::LinkArgs;
+pub use merge::MergeArgs;
 pub use outputs::{Compat, Named, Outputs};
 pub use probes::ProbeArgs;
 pub use reliability::Reliability;
@@ -41,6 +43,8 @@ pub enum Request {
     Convert(Box<ConvertArgs>),
     /// Go on with a scan.
     Resume(ResumeArgs),
+    /// Join the outputs of shards.
+    Merge(MergeArgs),
     /// Measure.
     Bench(BenchArgs),
     /// Print this text to standard output and succeed (`--help`, `--version`).
@@ -60,6 +64,10 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Request, String
     if words.get(1).is_some_and(|word| word == "bench") {
         words.remove(0);
         return bench::read(words).map_or_else(shown, |args| Ok(Request::Bench(args)));
+    }
+    if words.get(1).is_some_and(|word| word == "merge") {
+        words.remove(0);
+        return merge::read(words).map_or_else(shown, |args| Ok(Request::Merge(args)));
     }
     if words.get(1).is_some_and(|word| word == "resume") {
         let help = || Request::Print(resume::HELP.to_owned());

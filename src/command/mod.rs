@@ -2,7 +2,10 @@
 
 pub mod bench;
 pub mod convert;
+mod discover;
 pub mod echo;
+mod held;
+pub mod merge;
 pub mod plan;
 pub mod resume;
 pub mod scan;

@@ -3,15 +3,17 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::{Exit, complain};
+use super::{Exit, complain, discover};
 use crate::checkpoint::{self, Birth, Found};
 use crate::cli::Args;
 use crate::cli::build::{self, BuildError};
 use crate::event::Status;
 use crate::host::Host;
+use crate::link::LinkInterface;
 use crate::order;
-use crate::plan::Plan;
-use crate::scan::{self, Ended, Persist, ScanError};
+use crate::plan::{Plan, Setup};
+use crate::scan::events::{Look, View};
+use crate::scan::{self, Ended, Persist, Reread, ScanError};
 use crate::sink::{Existing, Place, SinkError, SinkErrorKind, SinkKind};
 use crate::target::AddressSet;
 use crate::writer::{Outlet, Show};
@@ -31,12 +33,16 @@ pub fn run(args: &Args) -> Exit {
 fn prepared(args: &Args) -> Result<Ended, (String, Exit)> {
     let excluded = build::excluded(args).map_err(refused)?;
     let plan = build::plan_without(args, &excluded).map_err(refused)?;
+    // What is wrong with the outputs is said before the first packet of the discovery.
+    places(args).map_err(sink_refused)?;
+    let plan = discover::narrowed(args, plan)?;
     let argv = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
     carry_out(args, &plan, argv, |places, transmits| {
         let place = checkpoint_place(args, places, transmits)?;
         let birth = birth(&plan, &excluded, places).map_err(|error| (error, Exit::Usage));
         let birth = if place.is_some() { birth? } else { Birth::default() };
-        Ok(Persist { place, birth, keep_note: keeps_note(args, &plan), ..Persist::default() })
+        let (keep_note, reread) = (keeps_note(args, &plan), reread(args));
+        Ok(Persist { place, birth, keep_note, reread, ..Persist::default() })
     })
 }
 
@@ -50,12 +56,49 @@ pub(super) fn carry_out(
 ) -> Result<Ended, (String, Exit)> {
     let places = places(args).map_err(sink_refused)?;
     let setup = build::setup(args, plan, Host::read).map_err(refused)?;
-    let persist = persist(&places, setup.backend.transmits)?;
+    let mut persist = persist(&places, setup.backend.transmits)?;
+    persist.net_timeout = args.reliability.net_timeout;
+    if setup.backend.transmits {
+        persist.look = Some(look(args, &setup, longest_packet(plan)));
+    }
     scan::run(plan, &setup, || outlets(args, places), argv, &persist).map_err(|error| match error {
         ScanError::Sink(error) => sink_refused(error),
         ScanError::Interrupted => (error.to_string(), Exit::Interrupted),
         error => (error.to_string(), Exit::Failed),
     })
+}
+
+/// Looks at this host again, for a scan that is set up as said.
+fn look(args: &Args, setup: &Setup, longest: u32) -> Look {
+    let (args, interface) = (args.clone(), setup.interface.clone());
+    let sources: Vec<_> = setup.sources.iter().map(|source| source.address).collect();
+    Box::new(move |plan| {
+        let host = Host::read();
+        let usable = host.as_ref().map_err(ToString::to_string).and_then(|host| {
+            let Some(LinkInterface { name, index, .. }) = &interface else { return Ok(()) };
+            let Some(now) = host.interfaces.iter().find(|now| now.index == *index) else {
+                return Err(format!("{name} is gone"));
+            };
+            let lost = sources.iter().find(|source| !now.addresses.iter().any(|own| own.address == **source));
+            match lost {
+                _ if !now.up || !now.carrier => Err(format!("{name} is down")),
+                _ if now.mtu < longest => {
+                    Err(format!("the MTU of {name} is {}, our packets have {longest}", now.mtu))
+                }
+                Some(source) => Err(format!("{name} no longer has {source}")),
+                None => Ok(()),
+            }
+        });
+        let routed = host.map_err(|error| error.to_string());
+        let routed =
+            routed.and_then(|host| build::setup(&args, plan, || Ok(host)).map_err(|error| error.to_string()));
+        View { usable, routed }
+    })
+}
+
+/// Length of the longest packet of a plan, without its link-layer header.
+fn longest_packet(plan: &Plan) -> u32 {
+    u32::try_from(super::plan::frame_length(plan).saturating_sub(14)).unwrap_or(u32::MAX)
 }
 
 /// Where the checkpoint goes: where the user says, or beside the first output that is a file. A link that sends nothing
@@ -92,6 +135,15 @@ fn checkpoint_place(
         Err(_) => {}
     }
     Ok(Some(path))
+}
+
+/// How the exclude lists are read again while the scan runs. Standard input is read once.
+pub(super) fn reread(args: &Args) -> Option<Reread> {
+    let files = args.exclude_file.iter().filter(|path| path.as_os_str() != "-").count();
+    let args = args.clone();
+    (0 < files).then(|| -> Reread {
+        Box::new(move || build::excluded_again(&args).map_err(|error| error.to_string()))
+    })
 }
 
 /// Whether the closing note is wanted: by `swath merge`, or by whoever named the checkpoint.

@@ -20,8 +20,10 @@ mod pcap;
 mod sample;
 mod stamper;
 mod steer;
+pub mod world;
 mod xdp_live;
 mod xdp_program;
+mod xdp_receive;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,7 +35,7 @@ use crate::wire::ethernet::Mac;
 
 /// Every kind of link.
 pub const BACKENDS: &[Backend] =
-    &[af_packet::BACKEND, af_xdp::BACKEND, xdp_live::BACKEND, null::BACKEND, pcap::BACKEND];
+    &[af_packet::BACKEND, af_xdp::BACKEND, xdp_live::BACKEND, null::BACKEND, pcap::BACKEND, world::BACKEND];
 
 /// Transmits batches.
 pub trait TxQueue: Send {
@@ -71,6 +73,12 @@ pub trait TxQueue: Send {
     /// # Errors
     /// As [`TxQueue::submit`].
     fn send(&mut self, frame: &[u8]) -> Result<bool, LinkError>;
+
+    /// Reads every finished frame through another last gate from now on: addresses were excluded. A queue that finishes
+    /// no frames has no gate.
+    fn replace_gate(&mut self, gate: &Arc<Gate>) {
+        let _ = gate;
+    }
 
     /// Ends the queue; returns what it has to say for the summary (the digest of all frames, for one).
     ///
@@ -180,6 +188,9 @@ pub struct Link {
     pub rx: Vec<Box<dyn RxQueue>>,
     /// What was obtained, in words: mode, ring sizes.
     pub about: String,
+    /// Whether SYN-ACKs are taken from the kernel: then it does not close the half-open connections behind them, and we
+    /// must.
+    pub hides_answers: bool,
 }
 
 /// Everything a link needs to know, from [`crate::plan`] and the host's facts.
@@ -199,6 +210,18 @@ pub struct LinkSpec {
     pub filter: Filter,
     /// How many queues to open.
     pub queues: Queues,
+    /// How answers are received.
+    pub receive: Receive,
+}
+
+/// How answers are received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Receive {
+    /// By packet sockets, which listen to the network stack and take nothing from it.
+    #[default]
+    Packet,
+    /// By AF_XDP sockets: an XDP program takes the SYN-ACKs before the network stack sees them.
+    Xdp,
 }
 
 /// How many queues a link opens.
@@ -315,12 +338,13 @@ mod tests {
     fn a_backend_that_transmits_asks_for_an_interface_and_the_others_open_without() {
         let directory = tempfile::tempdir().expect("a directory");
         for backend in BACKENDS {
-            let argument = (backend.name == "pcap").then(|| directory.path().join(backend.name));
+            let argument = sample::argument(backend, directory.path());
             let result = (backend.open)(&LinkSpec { argument, ..sample::spec() });
             match result {
                 Ok(link) => {
                     assert!(!backend.transmits, "{} has nothing to transmit on", backend.name);
-                    assert_eq!((link.tx.len(), link.rx.len()), (1, 0));
+                    assert_eq!(link.tx.len(), 1);
+                    assert_eq!(link.rx.is_empty(), backend.name != "world", "only the world answers");
                     assert!(!link.about.is_empty());
                 }
                 Err(error) => {
@@ -337,16 +361,22 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         for backend in BACKENDS.iter().filter(|backend| !backend.transmits) {
             let gate = Arc::new(Gate::new([(excluded, excluded)], []));
-            let argument = (backend.name == "pcap").then(|| directory.path().join(backend.name));
+            let argument = sample::argument(backend, directory.path());
             let mut link = (backend.open)(&LinkSpec { argument, gate, ..sample::spec() }).expect("opened");
             let queue = &mut link.tx[0];
             assert_eq!(queue.submit(&sample::batch(0, 3)).expect("allowed").lanes, 0b111);
             let error = queue.submit(&sample::batch(0, 4)).expect_err("the fourth is excluded");
             let LinkError::Excluded { address } = error else { panic!("{}: {error}", backend.name) };
             assert_eq!(address, IpAddr::V4(Ipv4Addr::from(excluded)));
+            let open = Arc::new(Gate::open());
+            queue.replace_gate(&open);
+            assert_eq!(queue.submit(&sample::batch(3, 1)).expect("allowed now").lanes, 1);
+            let closed = Arc::new(Gate::new([(excluded, excluded)], []));
+            queue.replace_gate(&closed);
+            queue.submit(&sample::batch(3, 1)).expect_err("excluded again");
             let report = queue.finish().expect("finished").expect("a digest");
             assert!(
-                report.starts_with("frames 3 "),
+                report.starts_with("frames 4 "),
                 "{}: nothing of that batch left: {report}",
                 backend.name
             );

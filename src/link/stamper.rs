@@ -45,6 +45,11 @@ impl Stamper {
         }
     }
 
+    /// Reads every frame through another gate from now on.
+    pub(super) fn replace_gate(&mut self, gate: &Arc<Gate>) {
+        self.gate = Arc::clone(gate);
+    }
+
     /// Finishes the frames of all lanes of `batch`; [`Stamper::frames`] holds them until the next call.
     ///
     /// # Errors

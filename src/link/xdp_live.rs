@@ -14,6 +14,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::batch::{Batch, LANES};
+use crate::gate::Gate;
 use crate::link::af_packet::{self, FrameSender};
 use crate::link::live_program::{self, SLOT_COUNT, word};
 use crate::link::stamper::Stamper;
@@ -43,7 +44,7 @@ fn open(spec: &LinkSpec) -> Result<Link, LinkError> {
     if interface.framing != Framing::Ethernet {
         return Err(unusable(&format!("{} has no Ethernet header; use af_packet", interface.name)));
     }
-    let (rx, receives) = af_packet::receive_queues(spec, interface)?;
+    let (rx, receives, hides_answers) = af_packet::receive(spec, interface, BACKEND.name)?;
     // One for all engines: a driver has room for one program.
     let companion = companion(interface)?.map(Arc::new);
     let (mut tx, mut pins): (Vec<Box<dyn TxQueue>>, _) = (Vec::new(), Vec::new());
@@ -61,7 +62,7 @@ fn open(spec: &LinkSpec) -> Result<Link, LinkError> {
         interface.name,
         pins.join(", "),
     );
-    Ok(Link { tx, rx, about })
+    Ok(Link { tx, rx, about, hides_answers })
 }
 
 fn unusable(reason: &str) -> LinkError {
@@ -127,6 +128,10 @@ impl TxQueue for Transmit {
             }
         }
         Ok(())
+    }
+
+    fn replace_gate(&mut self, gate: &Arc<Gate>) {
+        self.stamper.replace_gate(gate);
     }
 
     fn send(&mut self, frame: &[u8]) -> Result<bool, LinkError> {

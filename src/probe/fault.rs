@@ -84,6 +84,9 @@ pub fn judge(
     // Some translators change the identification (IPv6: the flow label, where the same 16 bits stand); what else is
     // right still proves the probe, only less.
     let identified = quoted.identification == cookie.identification();
+    if planted!(12, !identified, false) {
+        return Judgement::Invalid(Invalid::UnmatchedIcmp);
+    }
     let state = state(question, about, segment.source == target.address);
     let proof = judge.proof(bits + if identified { 16 } else { 0 });
     Judgement::Reply(verdict((time_ns, segment), target, (state, reason), (proof, pass)))

@@ -141,6 +141,12 @@ pub fn templates(probes: &[Arc<dyn Probe>], sources: &[Source], dress: &Dress) -
     probes.iter().flat_map(|probe| sources.iter().flat_map(|source| probe.templates(source, dress))).collect()
 }
 
+/// The frames that close half-open connections, from several sources: [`crate::batch::Batch`] carries in the sequence number
+/// what the SYN-ACK acknowledged.
+pub fn resets(sources: &[Source], dress: &Dress) -> Vec<crate::batch::Template> {
+    sources.iter().map(|source| tcp::reset(source, dress)).collect()
+}
+
 /// How a probe looks, where the user has a choice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Dress {

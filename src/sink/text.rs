@@ -1,9 +1,10 @@
-//! Lines for people, in masscan's words: `Discovered open port 80/tcp on 198.18.0.7`. The default on standard output.
+//! Lines for people, in masscan's words: `Discovered open port 80/tcp on 198.18.0.7`, and `Host
+//! 198.18.0.7 is up (echo-reply)`. The default on standard output.
 
 use super::SinkKind;
 use super::format::Line;
 use super::lines::{self, Encode};
-use crate::event::Record;
+use crate::event::{Record, State};
 
 /// The row of the registry.
 pub(crate) const KIND: SinkKind = SinkKind {
@@ -19,6 +20,14 @@ struct Text;
 
 impl Encode for Text {
     fn encode(&mut self, record: &Record, line: &mut Line<'_>) {
+        if record.state == State::Up {
+            line.text("Host ");
+            line.address(record.address());
+            line.text(" is up (");
+            line.text(record.reason.name());
+            line.text(")\n");
+            return;
+        }
         line.text("Discovered ");
         line.text(record.state.name());
         line.text(" port ");

@@ -49,6 +49,14 @@ impl Block {
         Block { start, addresses, count, lane_count, ports: ports.into_boxed_slice(), consecutive }
     }
 
+    /// The number of the target that stands for the host of another target: that of the first question about hosts,
+    /// or of the first port where there is none.
+    pub(super) fn host(&self, index: u64) -> u64 {
+        let (_, number) = self.split(index);
+        let port = self.ports.iter().position(|port| port.protocol.asks_host()).unwrap_or(0);
+        self.start + port as u64 * self.addresses.total() + number
+    }
+
     /// How many targets there are.
     pub(super) fn targets(&self) -> u64 {
         self.addresses.total() * self.ports.len() as u64

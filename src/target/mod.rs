@@ -106,6 +106,11 @@ impl Protocol {
         Protocol(252),
     ];
 
+    /// Whether it asks for the host and not for a port of it: every answer says the same, that the host is up.
+    pub const fn asks_host(self) -> bool {
+        matches!(self, Protocol::ICMP | Protocol::ARP | Protocol::ND | Protocol(240..=244))
+    }
+
     /// The protocol that frames and records name.
     #[inline]
     #[must_use]

@@ -267,6 +267,27 @@ impl Space {
         }
     }
 
+    /// The number of the target that stands for the host of a target: the same for all its questions whether the host is
+    /// up.
+    ///
+    /// # Panics
+    /// When `index` is not below [`Space::len`].
+    pub fn host(&self, index: u64) -> u64 {
+        assert!(index < self.total, "target {index} of {}", self.total);
+        self.blocks[self.block_of(index)].host(index)
+    }
+
+    /// How many targets each port has, ascending by port.
+    pub fn port_targets(&self) -> BTreeMap<Port, u64> {
+        let mut counts = BTreeMap::new();
+        for block in &self.blocks {
+            for &port in &block.ports {
+                *counts.entry(port).or_default() += block.addresses.total();
+            }
+        }
+        counts
+    }
+
     /// The targets with the given numbers, lane by lane; as [`Space::select`], for the transmit loop. Allocates
     /// nothing.
     ///

@@ -16,6 +16,17 @@ pub struct Announcement {
     pub mac: Mac,
 }
 
+/// What a request (or a neighbour solicitation) asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// The address that is asked for.
+    pub wanted: IpAddr,
+    /// Who asks.
+    pub by: IpAddr,
+    /// Where the answer goes.
+    pub mac: Mac,
+}
+
 /// A request or a reply, as it was received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Packet {
@@ -70,6 +81,12 @@ impl Packet {
         Some(Packet { is_reply: bytes[7] == REPLY, mac, sender: address(14), target: address(24) })
     }
 
+    /// What a request asks; a probe for a duplicate (RFC 5227) comes from 0.0.0.0 and is answered as well.
+    pub fn question(&self) -> Option<Asked> {
+        let asked = Asked { wanted: IpAddr::V4(self.target), by: IpAddr::V4(self.sender), mac: self.mac };
+        (!self.is_reply).then_some(asked)
+    }
+
     /// What a reply tells. Requests are not believed: only an answer to our own question may fill the table.
     pub fn announcement(&self) -> Option<Announcement> {
         self.is_reply.then_some(Announcement { address: IpAddr::V4(self.sender), mac: self.mac })
@@ -96,6 +113,7 @@ mod tests {
         assert_eq!(told(&frame[ethernet::HEADER..]), None, "a request is not believed");
         let asked = Packet { is_reply: false, mac: near, sender: us, target: them };
         assert_eq!(Packet::new(&frame[ethernet::HEADER..]), Some(asked));
+        assert_eq!(asked.question(), Some(Asked { wanted: them.into(), by: us.into(), mac: near }));
         let answer = answer((far, them), (near, us));
         let announcement = Announcement { address: them.into(), mac: far };
         assert_eq!(told(&answer[ethernet::HEADER..]), Some(announcement));

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::arp::Announcement;
+use super::arp::{Announcement, Asked};
 use super::ethernet::{self, Mac};
 use super::icmp::Message;
 use super::{checksum, ipv6};
@@ -71,13 +71,15 @@ pub fn advertised(message: &Message<'_>, hop_limit: u8) -> Option<Announcement> 
     (!mac.is_group() && mac != Mac::default()).then_some(Announcement { address, mac })
 }
 
-/// The address that a solicitation with this hop limit asks for, and the asker's link-layer address, if it says it.
-pub fn solicited(message: &Message<'_>, hop_limit: u8) -> Option<(Ipv6Addr, Option<Mac>)> {
+/// What a solicitation from an address with this hop limit asks. One that does not say its link-layer address is a
+/// test for duplicates (RFC 4862 section 5.4), which is not answered.
+pub fn solicited(message: &Message<'_>, hop_limit: u8, by: IpAddr) -> Option<Asked> {
     if message.kind != SOLICITATION || message.code != 0 || hop_limit != HOP_LIMIT {
         return None;
     }
     let (target, options) = message.body.split_first_chunk::<16>()?;
-    Some((Ipv6Addr::from(*target), link_layer_option(options, 1)))
+    let wanted = IpAddr::V6(Ipv6Addr::from(*target));
+    Some(Asked { wanted, by, mac: link_layer_option(options, 1)? })
 }
 
 /// The link-layer address in the first option of that type.
@@ -129,7 +131,8 @@ mod tests {
         assert!(message.is_checksum_valid(ip.header().source(), ip.header().destination()));
         let asked = segment(&frame);
         let Transport::Icmpv6(message) = asked.transport else { panic!("ICMPv6") };
-        assert_eq!(solicited(&message, asked.ttl), Some((address(THEM), Some(near))));
+        let (wanted, by) = (address(THEM).into(), address(US).into());
+        assert_eq!(solicited(&message, asked.ttl, asked.source), Some(Asked { wanted, by, mac: near }));
         let frame = advertisement((far, address(THEM)), (near, address(US)));
         let told = segment(&frame);
         let Transport::Icmpv6(message) = told.transport else { panic!("ICMPv6") };

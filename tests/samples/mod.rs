@@ -102,6 +102,7 @@ pub(crate) fn manifest_of(uuid: &str, status: Status) -> Manifest {
         shards: 2,
         passes: 2,
         first_step: 0,
+        course: swath::event::Course::default(),
         rate_pps: Some(1e6),
         wait_s: 10.0,
         interface: "veth0".to_owned(),

@@ -18,7 +18,7 @@ use crate::command::Exit;
 use crate::cookie::CookieKey;
 use crate::generate::Generator;
 use crate::host::Host;
-use crate::link::{Filter, LinkSpec, Queues, TxQueue};
+use crate::link::{Filter, LinkSpec, Queues, Receive, TxQueue};
 use crate::order::Chunk;
 use crate::probe;
 use crate::sys::clock;
@@ -160,6 +160,7 @@ fn prepare(case: &Case) -> Result<Loop, String> {
             any_protocol: false,
         },
         queues: Queues::ONE,
+        receive: Receive::Packet,
     });
     let queue = link.map_err(|error| error.to_string())?.tx.pop().ok_or("the null link has no queue")?;
     let secrets = (CookieKey::new([0; 16]), setup.ports);
