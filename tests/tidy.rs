@@ -14,6 +14,7 @@ const LAW: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("sys", &[]),
     ("queue", &[]),
+    ("store", &[]),
     ("text", &[]),
     ("event", &["target"]),
     ("stats", &["event", "target"]),
@@ -31,14 +32,17 @@ const LAW: &[(&str, &[&str])] = &[
     ("world", &["target", "wire"]),
     ("dedup", &["event"]),
     ("runs", &["event"]),
+    ("sorted", &["event", "store"]),
+    ("spool", &["event", "store"]),
+    ("columnar", &["event", "target"]),
     ("select", &["event", "target", "text"]),
     ("neighbour", &["batch", "target", "wire"]),
     ("closing", &["queue"]),
     // L2
     ("link", &["sys", "wire", "batch", "gate", "world"]),
     ("probe", &["wire", "target", "cookie", "event", "batch"]),
-    ("source", &["event", "target", "text"]),
-    ("sink", &["event", "runs", "select", "source", "target"]),
+    ("source", &["columnar", "event", "spool", "target", "text"]),
+    ("sink", &["columnar", "event", "runs", "select", "sorted", "source", "spool", "store", "target"]),
     // L3
     ("generate", &["batch", "closing", "cookie", "order", "sys", "target"]),
     (
@@ -62,7 +66,7 @@ const LAW: &[(&str, &[&str])] = &[
         ],
     ),
     ("rx", &["closing", "dedup", "event", "link", "probe", "queue", "stats", "target", "wire"]),
-    ("writer", &["event", "heavy", "queue", "select", "sink", "stats"]),
+    ("writer", &["event", "heavy", "queue", "select", "sink", "spool", "stats"]),
     // L4
     (
         "plan",
@@ -120,8 +124,8 @@ const LAW: &[(&str, &[&str])] = &[
             "path",
             "plan",
             "probe",
-            "select",
             "runs",
+            "select",
             "sink",
             "source",
             "target",
@@ -135,6 +139,7 @@ const LAW: &[(&str, &[&str])] = &[
             "batch",
             "checkpoint",
             "cli",
+            "columnar",
             "cookie",
             "event",
             "generate",
@@ -148,7 +153,10 @@ const LAW: &[(&str, &[&str])] = &[
             "scan",
             "select",
             "sink",
+            "sorted",
             "source",
+            "spool",
+            "store",
             "sys",
             "target",
             "text",
@@ -161,6 +169,7 @@ const LAW: &[(&str, &[&str])] = &[
             "batch",
             "checkpoint",
             "cli",
+            "columnar",
             "cookie",
             "event",
             "generate",
@@ -174,7 +183,10 @@ const LAW: &[(&str, &[&str])] = &[
             "scan",
             "select",
             "sink",
+            "sorted",
             "source",
+            "spool",
+            "store",
             "sys",
             "target",
             "text",
@@ -186,8 +198,20 @@ const LAW: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that may read a clock, the environment, a file or a socket, of the layers below the loops.
-const MAY_TOUCH_THE_WORLD: &[&str] =
-    &["planted", "sys", "checkpoint", "link", "host", "runs", "sink", "source"];
+const MAY_TOUCH_THE_WORLD: &[&str] = &[
+    "planted",
+    "sys",
+    "checkpoint",
+    "columnar",
+    "host",
+    "link",
+    "runs",
+    "sink",
+    "sorted",
+    "source",
+    "spool",
+    "store",
+];
 
 #[test]
 fn imports_point_down_the_layers() {

@@ -27,7 +27,7 @@ use crate::wire::ethernet::Mac;
     name = "swath",
     version,
     about = "Sweep address ranges for open ports: stateless, exact, straight into a database",
-    override_usage = "swath TARGETS... -p PORTS [options]\n       swath plan TARGETS... -p PORTS [options]   say what a scan would do; sends nothing, needs no privilege\n       swath resume FILE                          go on with a scan that was stopped or killed\n       swath merge SHARD... -o PATH               join shards, check that they are complete\n       swath convert IN... -o OUT...              read results in any format, write any other\n       swath bench --help                         measure what this machine can do",
+    override_usage = "swath TARGETS... -p PORTS [options]\n       swath plan TARGETS... -p PORTS [options]   say what a scan would do; sends nothing, needs no privilege\n       swath resume FILE                          go on with a scan that was stopped or killed\n       swath merge SHARD... -o PATH               join shards, check that they are complete\n       swath convert IN... -o OUT...              read results in any format, write any other\n       swath compact DIR|FILES -o OUT             merge results into one sorted set\n       swath diff A B                             what changed between two scans\n       swath replay SPOOL                         deliver what a database could not take\n       swath bench --help                         measure what this machine can do",
     after_help = EXAMPLES,
     max_term_width = 110
 )]

@@ -22,6 +22,32 @@ pub struct BenchArgs {
 pub enum Subject {
     /// How fast probes are made: no interface, no privilege, nothing leaves the process
     Generate(Length),
+    /// How fast results are written: no packet, no privilege; files go to a directory of their own and vanish
+    Write(WriteArgs),
+}
+
+/// What `swath bench write` writes, and how often.
+#[derive(Debug, Clone, clap::Args)]
+pub struct WriteArgs {
+    /// Kinds of output (ndjson, parquet, ...) or addresses (postgres://...); every kind of file when left out
+    #[arg(value_name = "SINK")]
+    pub sinks: Vec<String>,
+
+    /// Rounds; the table shows the median, the lowest and the highest
+    #[arg(long, value_name = "K", default_value = "5", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub rounds: u32,
+
+    /// Results a round writes
+    #[arg(long, value_name = "N", default_value = "2000000", value_parser = clap::value_parser!(u32).range(1000..=100_000_000))]
+    pub records: u32,
+
+    /// Where files go; the directory for temporary files when left out
+    #[arg(long, value_name = "DIR")]
+    pub directory: Option<std::path::PathBuf>,
+
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// How long a measurement takes: rounds x seconds for each row of the table.
@@ -64,7 +90,9 @@ mod tests {
 
     #[test]
     fn a_measurement_is_bounded() {
-        let Subject::Generate(length) = parsed(&["bench", "generate"]).expect("defaults").subject;
+        let Subject::Generate(length) = parsed(&["bench", "generate"]).expect("defaults").subject else {
+            panic!("generate");
+        };
         assert_eq!((length.rounds, length.seconds, length.json), (5, 0.5, false));
         for bad in [
             &["bench"][..],

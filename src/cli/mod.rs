@@ -15,19 +15,21 @@ mod outputs;
 mod probes;
 mod reach;
 mod reliability;
+mod results;
 pub mod resume;
 mod spelling;
 
 use std::ffi::OsString;
 
 pub use args::{Args, Show};
-pub use bench::{BenchArgs, Length, Subject};
+pub use bench::{BenchArgs, Length, Subject, WriteArgs};
 pub use convert::{ConvertArgs, SortBy};
 pub use links::LinkArgs;
 pub use merge::MergeArgs;
 pub use outputs::{Compat, Named, Outputs};
 pub use probes::ProbeArgs;
 pub use reliability::Reliability;
+pub use results::{CompactArgs, DiffArgs, DiffFormat, ReplayArgs};
 pub use resume::ResumeArgs;
 
 /// What the user asked for.
@@ -47,6 +49,12 @@ pub enum Request {
     Merge(MergeArgs),
     /// Measure.
     Bench(BenchArgs),
+    /// Deliver what a spool holds.
+    Replay(ReplayArgs),
+    /// Merge results into one sorted set.
+    Compact(CompactArgs),
+    /// Compare two sets.
+    Diff(DiffArgs),
     /// Print this text to standard output and succeed (`--help`, `--version`).
     Print(String),
 }
@@ -61,9 +69,16 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Request, String
         let text = error.render().to_string();
         if error.use_stderr() { Err(text) } else { Ok(Request::Print(text)) }
     };
-    if words.get(1).is_some_and(|word| word == "bench") {
+    type Read = fn(Vec<OsString>) -> Result<Request, clap::Error>;
+    let others: [(&str, Read); 4] = [
+        ("bench", |words| bench::read(words).map(Request::Bench)),
+        ("replay", |words| results::read(words).map(Request::Replay)),
+        ("compact", |words| results::read(words).map(Request::Compact)),
+        ("diff", |words| results::read(words).map(Request::Diff)),
+    ];
+    if let Some((_, read)) = others.iter().find(|(name, _)| words.get(1).is_some_and(|word| word == name)) {
         words.remove(0);
-        return bench::read(words).map_or_else(shown, |args| Ok(Request::Bench(args)));
+        return read(words).or_else(shown);
     }
     if words.get(1).is_some_and(|word| word == "merge") {
         words.remove(0);

@@ -178,7 +178,11 @@ impl Outputs {
     pub fn open(&self, kind: &'static SinkKind, place: &Place) -> Result<Box<dyn Sink>, SinkError> {
         let rule = self.rotation();
         let is_file = !place.stdout && place.path != Path::new("");
-        if rule.is_some() && is_file { rotate::open(kind, place, &rule) } else { (kind.open)(place) }
+        if rule.is_some() && is_file {
+            rotate::open(kind, place, &rule)
+        } else {
+            crate::sink::open(kind, place)
+        }
     }
 
     /// All rules in one.

@@ -14,7 +14,7 @@ use crate::order;
 use crate::plan::{Plan, Setup};
 use crate::scan::events::{Look, View};
 use crate::scan::{self, Ended, Persist, Reread, ScanError};
-use crate::sink::{Existing, Place, SinkError, SinkErrorKind, SinkKind};
+use crate::sink::{self, Existing, Place, SinkError, SinkErrorKind, SinkKind};
 use crate::target::AddressSet;
 use crate::writer::{Outlet, Show};
 
@@ -36,7 +36,7 @@ fn prepared(args: &Args) -> Result<Ended, (String, Exit)> {
     // What is wrong with the outputs is said before the first packet of the discovery.
     places(args).map_err(sink_refused)?;
     let plan = discover::narrowed(args, plan)?;
-    let argv = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    let argv = std::env::args_os().map(|word| sink::without_password(&word.to_string_lossy())).collect();
     carry_out(args, &plan, argv, |places, transmits| {
         let place = checkpoint_place(args, places, transmits)?;
         let birth = birth(&plan, &excluded, places).map_err(|error| (error, Exit::Usage));
@@ -247,7 +247,13 @@ fn outlets(args: &Args, places: Places) -> Result<Vec<Outlet>, SinkError> {
         let show = if kind.tells_state { show } else { show.unambiguous() };
         let show = show.and(Show::states(kind.states));
         let select = args.outputs.output_filter.clone();
-        Ok(Outlet { name, sink: args.outputs.open(kind, &place)?, show, select, stdout })
+        Ok(Outlet {
+            name: sink::without_password(&name),
+            sink: args.outputs.open(kind, &place)?,
+            show,
+            select,
+            stdout,
+        })
     };
     places.into_iter().map(open).collect()
 }

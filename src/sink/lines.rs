@@ -19,6 +19,11 @@ pub(crate) trait Encode: Send {
         Ok(())
     }
 
+    /// Takes note of the scan, whether the file is new or not.
+    fn announce(&mut self, manifest: &Manifest) {
+        let _ = manifest;
+    }
+
     /// Writes what stands once at the top of a file.
     fn begin(&mut self, manifest: &Manifest, text: &mut Vec<u8>) {
         let _ = (manifest, text);
@@ -79,6 +84,7 @@ impl<E: Encode> Lines<E> {
 impl<E: Encode> Sink for Lines<E> {
     fn begin(&mut self, manifest: &Manifest) -> Result<(), SinkError> {
         self.manifest = Some(manifest.clone());
+        self.encoder.announce(manifest);
         let mut text = Vec::new();
         self.encoder.begin(manifest, &mut text);
         // A file that is appended to has its header already.

@@ -14,7 +14,6 @@
 
 #[cfg(feature = "columnar")]
 mod arrow_stream;
-mod bytes;
 #[cfg(feature = "clickhouse")]
 mod clickhouse;
 mod csv;
@@ -38,6 +37,7 @@ mod receiver;
 pub mod rotate;
 mod rowbinary;
 mod services;
+mod sidecar;
 mod spooled;
 mod sqlite;
 mod text;
@@ -49,7 +49,7 @@ use std::path::{Path, PathBuf};
 
 use crate::event::{Manifest, Record, State, Untrusted};
 
-pub use receiver::{Receiver, Replayed};
+pub use receiver::{Attached, Manner, Receiver, Replayed};
 
 /// Every kind of sink, in the order of `--help`.
 pub const SINKS: &[SinkKind] = &[
@@ -300,6 +300,21 @@ pub fn parse_place(argument: &str, existing: Existing) -> Result<(&'static SinkK
 pub fn sink_named(name: &str) -> Option<&'static SinkKind> {
     SINKS.iter().find(|kind| kind.name == name)
 }
+
+/// Opens a sink; where the format has no room for the manifest of the scan, it stands beside the file
+/// (`FILE.manifest.json`).
+///
+/// # Errors
+/// As [`SinkKind::open`]; also when a manifest that nobody asked to replace stands there.
+pub fn open(kind: &SinkKind, place: &Place) -> Result<Box<dyn Sink>, SinkError> {
+    if place.stdout || WITH_ROOM.contains(&kind.name) {
+        return (kind.open)(place);
+    }
+    sidecar::open(kind, place)
+}
+
+/// Kinds whose output holds the manifest itself, and the one without an output.
+const WITH_ROOM: [&str; 6] = ["sqlite", "parquet", "arrow", "postgres", "clickhouse", "none"];
 
 /// Delivers what a spool holds, once, to the place that `argument` names; what is there already is not repeated. The
 /// spool is removed when all of it is there and none of it was damaged.

@@ -210,10 +210,10 @@ impl Directory {
         for (_, _, part) in self.found()? {
             runs.push(run((self.format.open)(&part)?));
         }
-        let mut next = merge(runs)?;
+        let mut merged = merge(runs)?;
         self.publish(path, &manifests, &mut |batch| {
             while batch.len() < MERGE_RECORDS
-                && let Some(record) = next()?
+                && let Some(record) = merged.next()?
             {
                 batch.push(record);
             }

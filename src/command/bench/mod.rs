@@ -3,6 +3,7 @@
 //! Every measurement is bounded: rounds x seconds for each row, both capped by the command line.
 
 mod generate;
+mod write;
 
 use serde::Serialize;
 
@@ -13,6 +14,7 @@ use crate::cli::{BenchArgs, Subject};
 pub fn run(args: &BenchArgs) -> Exit {
     match &args.subject {
         Subject::Generate(length) => generate::run(*length),
+        Subject::Write(args) => write::run(args),
     }
 }
 
