@@ -646,7 +646,8 @@ impl Bench {
         }
         let (frames, questions, delivered) =
             self.sky.with(|sky| (sky.oracle.frames, sky.oracle.questions, sky.oracle.delivered));
-        if self.sky.with(|sky| sky.dead.is_some()) {
+        // A frame that broke a law is not counted; that it broke one is told first.
+        if self.sky.with(|sky| sky.dead.is_some() || sky.broken.is_some()) {
             return Ok(());
         }
         if total(|tx| &tx.sent) != frames || total(|tx| &tx.housekeeping) != questions {
