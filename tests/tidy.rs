@@ -67,7 +67,6 @@ const LAW: &[(&str, &[&str])] = &[
         ],
     ),
     ("rx", &["closing", "dedup", "event", "link", "probe", "pulse", "queue", "stats", "target", "wire"]),
-    ("rx", &["closing", "dedup", "event", "link", "probe", "queue", "stats", "target", "wire"]),
     ("writer", &["event", "heavy", "queue", "select", "sink", "spool", "stats"]),
     // L4
     (

@@ -180,7 +180,8 @@ fn page() -> String {
 
 #[test]
 fn the_page_about_udp_has_the_tables_of_the_library() {
-    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/udp.md")).expect("the page");
+    let text =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/udp.md")).expect("the page");
     let (_, rest) = text.split_once("<!-- library -->\n").expect("the place for the tables");
     let (tables, _) = rest.split_once("\n<!-- end -->").expect("its end");
     let written = std::env::temp_dir().join("swath-udp-tables.md");

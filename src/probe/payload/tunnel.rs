@@ -203,7 +203,7 @@ fn quic(answer: &[u8], secrets: &Secrets) -> Finding {
     let (magic, echo): (&[(usize, &[u8])], _) =
         (&[(1, b"\0\0\0\0\x08"), (14, b"\x08")], Some((6, Carry::Wide)));
     match (Shape { magic, echo, least: 27, announced: unannounced }).judge(answer, secrets) {
-        Finding::Proved(_) if (answer.len() - 23) % 4 != 0 => Finding::Truncated,
+        Finding::Proved(_) if !(answer.len() - 23).is_multiple_of(4) => Finding::Truncated,
         Finding::Proved(_) => echoed(answer, 15, Carry::Wide, secrets),
         finding => finding,
     }
