@@ -51,6 +51,7 @@ fn null(gate: Gate) -> Box<dyn TxQueue> {
         filter: Filter { addresses: Vec::new(), port_first: 0, port_last: 0, any_protocol: false },
         queues: Queues::ONE,
         receive: Receive::Packet,
+        attach: true,
     };
     (backend.open)(&spec).expect("the null link opens").tx.remove(0)
 }

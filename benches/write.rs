@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use swath::event::{Manifest, Proof, Reason, Record, State, Status};
-use swath::sink::{Existing, Place, SINKS, Sink, SinkKind};
+use swath::sink::{Place, SINKS, Sink, SinkKind};
 use swath::target::{Port, Protocol, Target};
 use swath::writer::BATCH;
 

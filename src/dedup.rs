@@ -69,6 +69,23 @@ impl Dedup {
         seen
     }
 
+    /// Brings what is kept of many targets into a near cache. The table is larger than one, and targets come in random order:
+    /// waiting for each alone would take most of the time of a reply, and these loads do not wait for each other.
+    #[inline]
+    pub fn touch(&self, targets: &[Option<u64>]) {
+        let known = targets.iter().flatten();
+        let all = match &self.table {
+            Table::Array(marks) => known
+                .filter_map(|&target| marks.get(usize::try_from(target).ok()?))
+                .fold(0, |all, mark| all ^ u64::from(*mark)),
+            Table::Generations(generations) => {
+                known.fold(0, |all, &target| all ^ generations.first_look(target + 1))
+            }
+        };
+        // The loads must happen, though nobody wants what they bring.
+        std::hint::black_box(all);
+    }
+
     /// How many targets were forgotten: a repetition of a verdict about one is reported again.
     pub fn evicted(&self) -> u64 {
         self.evicted
@@ -96,6 +113,13 @@ impl Generations {
         let slots = (bytes / 2 / 9).max(16);
         let slots = if slots.is_power_of_two() { slots } else { slots.next_power_of_two() / 2 };
         Generations { young: Slots::new(slots), old: Slots::new(slots), capacity: slots / 4 * 3 }
+    }
+
+    /// Something of the slots where a key may be.
+    #[inline]
+    fn first_look(&self, key: u64) -> u64 {
+        let slot = self.young.first_slot(key);
+        self.young.keys[slot] ^ u64::from(self.young.marks[slot]) ^ self.old.keys[slot]
     }
 
     /// What is kept of a key, and how many keys had to be forgotten to make room for it.
@@ -137,12 +161,18 @@ impl Slots {
         &mut self.marks[slot]
     }
 
+    /// Where the search for a key begins.
+    #[inline]
+    fn first_slot(&self, key: u64) -> usize {
+        // Fibonacci hashing: targets come in random order, but a plan's numbers may share their low bits.
+        usize::try_from(key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20).unwrap_or(0) & (self.keys.len() - 1)
+    }
+
     /// The slot that holds a key, or the free slot where it belongs. The table is never full.
     #[inline]
     fn find(&self, key: u64) -> Result<usize, usize> {
         let mask = self.keys.len() - 1;
-        // Fibonacci hashing: targets come in random order, but a plan's numbers may share their low bits.
-        let mut slot = usize::try_from(key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20).unwrap_or(0) & mask;
+        let mut slot = self.first_slot(key);
         loop {
             match self.keys[slot] {
                 0 => return Err(slot),
@@ -177,7 +207,8 @@ mod tests {
     fn a_repetition_is_known_and_another_class_is_new() {
         for targets in [1000, u64::MAX / 2] {
             let mut dedup = Dedup::new(targets, 1 << 16);
-            assert!(is_new(&mut dedup, 7, State::Closed));
+            dedup.touch(&[Some(7), None, Some(targets - 1)]);
+            assert!(is_new(&mut dedup, 7, State::Closed), "a look is no note");
             assert!(is_new(&mut dedup, 7, State::Open), "a RST never hides a later SYN-ACK");
             assert!(!is_new(&mut dedup, 7, State::Open));
             assert!(!is_new(&mut dedup, 7, State::Closed));

@@ -38,6 +38,7 @@ pub mod neighbour;
 pub mod order;
 pub mod pace;
 pub mod path;
+pub mod pulse;
 pub mod restraint;
 pub mod runs;
 pub mod select;

@@ -8,6 +8,7 @@ use swath::command::{self, Exit};
 
 fn main() -> ExitCode {
     let exit = match cli::parse(std::env::args_os()) {
+        Ok(Request::Scan(args)) if args.audit.audit.is_some() => command::audit::run(&args),
         Ok(Request::Scan(args)) => command::scan::run(&args),
         Ok(Request::Plan(args)) => command::plan::run(&args),
         Ok(Request::Echo(args)) => command::echo::run(&args),
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
             Exit::Usage
         }
         Ok(Request::Diff(args)) => command::diff::run(&args),
+        Ok(Request::Doctor(args)) => command::doctor::run(&args),
         Ok(Request::Print(text)) => {
             // A reader that left (`swath --help | head`) has read enough.
             let _ = std::io::stdout().write_all(text.as_bytes());

@@ -12,6 +12,7 @@ use crate::dedup::Dedup;
 use crate::event::{Invalid, Proof, Reason, Record, State};
 use crate::link::{LinkError, RxQueue};
 use crate::probe::{Judge, Judgement, Probe};
+use crate::pulse::Pulse;
 use crate::queue::Queue;
 use crate::stats::{PortCounts, RxCounters, Stats};
 use crate::target::Space;
@@ -68,6 +69,7 @@ struct Desk {
     judge: Judge,
     space: Arc<Space>,
     dedup: Dedup,
+    pulse: Pulse,
     records: Queue<Record>,
     answers: Vec<Queue<Announcement>>,
     answers_for: Vec<IpAddr>,
@@ -102,6 +104,7 @@ impl Rx {
             judge,
             space,
             dedup,
+            pulse: Pulse::default(),
             records,
             answers,
             answers_for,
@@ -128,7 +131,7 @@ impl Rx {
     pub fn step(&mut self, now_ns: u64, timeout: Duration) -> Result<bool, LinkError> {
         if DROPS_EVERY_NS <= now_ns.wrapping_sub(self.drops_read_ns) {
             self.drops_read_ns = now_ns;
-            self.desk.counters().kernel_drops.assign(self.queue.drops()?);
+            self.read_drops()?;
         }
         if !self.flush_backlog() {
             return Ok(false);
@@ -167,7 +170,14 @@ impl Rx {
     /// # Errors
     /// When it cannot be read.
     pub fn finish(&mut self) -> Result<(), LinkError> {
-        self.desk.counters().kernel_drops.assign(self.queue.drops()?);
+        self.read_drops()
+    }
+
+    fn read_drops(&mut self) -> Result<(), LinkError> {
+        match self.queue.drops()? {
+            Some(drops) => self.desk.counters().kernel_drops.assign(drops),
+            None => self.desk.counters().drops_unknown.assign(1),
+        }
         Ok(())
     }
 
@@ -227,6 +237,13 @@ impl Desk {
         let mut refused = [None; CHUNK];
         for probe in &self.probes {
             probe.classify_all(segments, &self.judge, judgements);
+            let mut numbers = [None; CHUNK];
+            for (number, judgement) in numbers.iter_mut().zip(judgements.iter()) {
+                if let Judgement::Reply(record) = judgement {
+                    *number = self.space.rank(&record.target());
+                }
+            }
+            self.dedup.touch(&numbers[..judgements.len().min(CHUNK)]);
             for (index, judgement) in judgements.iter().enumerate() {
                 let bit = 1 << index;
                 match judgement {
@@ -236,9 +253,9 @@ impl Desk {
                     Judgement::Reply(record) => {
                         unsettled &= !bit;
                         settle(
-                            record,
-                            (&self.space, &mut self.dedup, &self.closing),
-                            (&self.stats.0.rx[self.stats.1], &self.answered),
+                            (record, numbers[index]),
+                            (&self.space, &mut self.dedup, &mut self.pulse, &self.closing),
+                            (&self.stats.0, self.stats.1, &self.answered),
                             accepted,
                         );
                     }
@@ -258,12 +275,12 @@ impl Desk {
 
 /// Counts a reply and, when it is new, keeps it under the protocol number that everybody knows.
 fn settle(
-    record: &Record,
-    (space, dedup, closing): (&Space, &mut Dedup, &Closing),
-    (counters, answered): (&RxCounters, &PortCounts),
+    (record, rank): (&Record, Option<u64>),
+    (space, dedup, pulse, closing): (&Space, &mut Dedup, &mut Pulse, &Closing),
+    (stats, thread, answered): (&Stats, usize, &PortCounts),
     accepted: &mut Vec<Record>,
 ) {
-    let rank = space.rank(&record.target());
+    let counters = &stats.rx[thread];
     let Some(number) = planted!(28, rank.or(Some(0)), rank) else {
         // What proves little may be anybody's packet; what proves much and is not in the plan is an alarm.
         if record.proof == Proof::Weak {
@@ -273,16 +290,28 @@ fn settle(
         }
         return;
     };
+    if record.state == State::Closed
+        && record.reason == Reason::PORT_UNREACH
+        && let Some(every_ms) = pulse.note(record.responder(), record.time_ns, stats.tx_total(|tx| &tx.sent))
+    {
+        counters.rationed.add(1);
+        counters.ration_ms.assign(counters.ration_ms.value().max(every_ms));
+    }
     // Every one: a SYN-ACK that comes again says that the connection still is half open.
     if record.state == State::Open && record.reason == Reason::SYN_ACK && closing.is_ours() {
         let noted = closing.push(HalfOpen { number, pass: record.pass });
         counters.unclosed.add(u64::from(!noted));
     }
-    // However many questions say that a host is up, it is one fact.
-    let number = if record.state == State::Up { space.host(number) } else { number };
+    // However many questions say that a host is up, it is one fact; and so is a port that answers several payloads.
+    let port = record.target().of_first_payload();
+    let number = match record.state {
+        State::Up => space.host(number),
+        _ if port != record.target() => space.rank(&port).unwrap_or(number),
+        _ => number,
+    };
     let seen = dedup.insert(number, record.state, record.pass);
     if seen.first {
-        answered.answered(record.target().port);
+        answered.answered(port.port);
     }
     count_passes(counters, record.pass, seen.passes_before);
     if seen.new {

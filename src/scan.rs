@@ -28,7 +28,7 @@ use crate::dedup::{self, Dedup};
 use crate::event::{Course, Manifest, NetworkEvent, Record, Status, Summary};
 use crate::generate::Generator;
 use crate::heavy::Heavy;
-use crate::link::{Filter, Framing, Link, LinkError, LinkSpec};
+use crate::link::{self, Filter, Framing, Link, LinkError, LinkSpec};
 use crate::neighbour::Neighbours;
 use crate::order::Walk;
 use crate::pace::{Governor, Pace, Rate};
@@ -319,6 +319,7 @@ fn open_link(
         },
         queues: setup.queues,
         receive: setup.receive,
+        attach: true,
     })
 }
 
@@ -440,7 +441,11 @@ fn receiver(
     }
     Rx::new(RxParts {
         queue,
-        read: if bare { wire::read_bare } else { wire::read },
+        read: match setup.backend.name {
+            name if name == link::CONNECT.name => wire::outcome::read,
+            _ if bare => wire::read_bare,
+            _ => wire::read,
+        },
         probes: plan.probes.clone(),
         judge: Judge::new(job.key, setup.ports, plan.passes_told(), sources),
         space: Arc::clone(&plan.space),
@@ -553,12 +558,11 @@ fn write(mut writer: Writer, job: &Job<'_>, control: &Control) -> Writer {
         let step = writer.step(job.now_ns());
         match step.event {
             // The others go on without the reader of standard output.
-            Some(WriterEvent::StdoutClosed) => {
-                if control.sinks.fetch_sub(1, Ordering::Relaxed) == 1 {
+            Some(WriterEvent::StdoutClosed)
+                if control.sinks.fetch_sub(1, Ordering::Relaxed) == 1 => {
                     control.unread.store(true, Ordering::Relaxed);
                     control.stop_tx.store(true, Ordering::Relaxed);
                 }
-            }
             Some(event) => {
                 while let Some(error) = writer.take_error() {
                     note(&control.errors, error.to_string());

@@ -68,8 +68,8 @@ impl RxQueue for Again {
         Ok(Received::new(&self.bytes, &self.spans))
     }
 
-    fn drops(&mut self) -> Result<u64, LinkError> {
-        Ok(0)
+    fn drops(&mut self) -> Result<Option<u64>, LinkError> {
+        Ok(Some(0))
     }
 }
 

@@ -281,7 +281,8 @@ fn hostile() -> Vec<Vec<u8>> {
             bytes.push(random().to_le_bytes()[0]);
         }
         let at = usize::try_from(random()).unwrap_or(0) % (bytes.len() + 1);
-        bytes.rotate_left(at.min(bytes.len()));
+        let turn = at.min(bytes.len());
+        bytes.rotate_left(turn);
         strings.push(bytes);
     }
     strings

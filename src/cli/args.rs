@@ -8,10 +8,13 @@ use std::time::Duration;
 
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
 
+use super::audit::AuditArgs;
 use super::links::LinkArgs;
 use super::outputs::Outputs;
 use super::probes::{self, ProbeArgs};
 use super::reliability::{Reliability, shard_of_job};
+use super::sample::SampleArgs;
+use super::udp::UdpArgs;
 use crate::dedup::MAX_PASSES;
 use crate::event::State;
 use crate::link::BACKENDS;
@@ -27,7 +30,7 @@ use crate::wire::ethernet::Mac;
     name = "swath",
     version,
     about = "Sweep address ranges for open ports: stateless, exact, straight into a database",
-    override_usage = "swath TARGETS... -p PORTS [options]\n       swath plan TARGETS... -p PORTS [options]   say what a scan would do; sends nothing, needs no privilege\n       swath resume FILE                          go on with a scan that was stopped or killed\n       swath merge SHARD... -o PATH               join shards, check that they are complete\n       swath convert IN... -o OUT...              read results in any format, write any other\n       swath bench --help                         measure what this machine can do",
+    override_usage = "swath TARGETS... -p PORTS [options]\n       swath plan TARGETS... -p PORTS [options]   say what a scan would do; sends nothing, needs no privilege\n       swath resume FILE                          go on with a scan that was stopped or killed\n       swath merge SHARD... -o PATH               join shards, check that they are complete\n       swath convert IN... -o OUT...              read results in any format, write any other\n       swath compact DIR|FILES -o OUT             merge results into one sorted set\n       swath diff A B                             what changed between two scans\n       swath replay SPOOL                         deliver what a database could not take\n       swath doctor                               which links this host can use, and why not\n       swath bench --help                         measure what this machine can do",
     after_help = EXAMPLES,
     max_term_width = 110
 )]
@@ -108,6 +111,10 @@ pub struct Args {
     #[command(flatten)]
     pub probes: ProbeArgs,
 
+    /// How UDP ports are asked.
+    #[command(flatten)]
+    pub udp: UdpArgs,
+
     /// Interface to send from [default: where the route to the targets leads]
     #[arg(short = 'e', long, value_name = "NAME", help_heading = SENDING)]
     pub interface: Option<String>,
@@ -127,6 +134,14 @@ pub struct Args {
     /// How frames leave: see the list below
     #[arg(long, value_name = "NAME", default_value = "auto", help_heading = SENDING)]
     pub link: String,
+
+    /// Samples of large IPv6 blocks.
+    #[command(flatten)]
+    pub sample: SampleArgs,
+
+    /// Audits of services.
+    #[command(flatten)]
+    pub audit: AuditArgs,
 
     /// How many threads send and receive.
     #[command(flatten)]

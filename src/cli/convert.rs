@@ -138,8 +138,16 @@ pub(super) fn readscan(words: &[OsString]) -> Option<Vec<OsString>> {
             .then_some(())
     };
     let at = words.iter().position(|word| is_readscan(word).is_some())?;
-    let takes_value = |word: &str| {
-        matches!(word, "-p" | "-o" | "--ports" | "--show" | "--where" | "--exclude") || word.starts_with("-o")
+    let command = command();
+    let takes_value = |word: &str| match word.strip_prefix("--") {
+        _ if word.contains('=') => false,
+        Some(name) => command.get_arguments().any(|argument| {
+            let named =
+                argument.get_long().is_some_and(|long| spelling::plain(long) == spelling::plain(name));
+            named && argument.get_action().takes_values() && !argument.is_require_equals_set()
+        }),
+        // `-p 80` and `-oX FILE`, but `-p80`.
+        None => word == "-p" || word.starts_with("-o") && word.len() <= 3,
     };
     let mut converted = vec![OsString::from("swath convert")];
     let (mut files, mut values, mut shown) = (false, false, false);
@@ -198,6 +206,9 @@ mod tests {
         let args = read(converted).expect("spelled").expect("read");
         assert_eq!((args.input.len(), args.targets.len(), args.outputs.peer.len()), (2, 1, 1));
         assert_eq!(readscan(&words("swath 10.0.0.1 -p80")), None);
+        let converted = readscan(&words("swath --compat masscan --readscan a.bin -oX - --quiet 10.0.0.1"));
+        let args = read(converted.expect("readscan")).expect("spelled").expect("read");
+        assert_eq!((args.input, args.targets), (vec!["a.bin".into()], vec!["10.0.0.1".to_owned()]));
         let shown = readscan(&words("swath --ReadScan=a.bin --show all")).expect("readscan");
         assert!(!shown.contains(&OsString::from("--show=open,up")));
     }

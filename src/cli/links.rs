@@ -61,7 +61,7 @@ fn who(text: &str) -> Result<Who, String> {
     }
 }
 
-fn threads(text: &str) -> Result<usize, String> {
+pub(super) fn threads(text: &str) -> Result<usize, String> {
     let count = text.parse().ok().filter(|count| (1..=Queues::MOST).contains(count));
     count.ok_or_else(|| format!("'{text}' is no number of threads; write 1 to {}", Queues::MOST))
 }

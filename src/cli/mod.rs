@@ -3,11 +3,13 @@
 //! Invariant: nothing here sends, opens a socket or exits; help never fails.
 
 mod args;
+mod audit;
 mod bench;
 pub mod build;
 mod choose;
 mod config;
 mod convert;
+mod doctor;
 mod habits;
 mod links;
 mod merge;
@@ -17,13 +19,20 @@ mod reach;
 mod reliability;
 mod results;
 pub mod resume;
+mod sample;
 mod spelling;
+mod udp;
 
 use std::ffi::OsString;
 
+/// The name of the connect scan.
+pub const CONNECT: &str = crate::probe::Connect::NAME;
+
 pub use args::{Args, Show};
-pub use bench::{BenchArgs, Length, Subject, WriteArgs};
+pub use audit::{Audit, AuditArgs};
+pub use bench::{BenchArgs, BenchRx, BenchTx, Length, Subject, WriteArgs};
 pub use convert::{ConvertArgs, SortBy};
+pub use doctor::DoctorArgs;
 pub use links::LinkArgs;
 pub use merge::MergeArgs;
 pub use outputs::{Compat, Named, Outputs};
@@ -31,6 +40,8 @@ pub use probes::ProbeArgs;
 pub use reliability::Reliability;
 pub use results::{CompactArgs, DiffArgs, DiffFormat, ReplayArgs};
 pub use resume::ResumeArgs;
+pub use sample::SampleArgs;
+pub use udp::UdpArgs;
 
 /// What the user asked for.
 #[derive(Debug)]
@@ -55,6 +66,8 @@ pub enum Request {
     Compact(CompactArgs),
     /// Compare two sets.
     Diff(DiffArgs),
+    /// Say what this host can do.
+    Doctor(DoctorArgs),
     /// Print this text to standard output and succeed (`--help`, `--version`).
     Print(String),
 }
@@ -79,6 +92,10 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Request, String
     if let Some((_, read)) = others.iter().find(|(name, _)| words.get(1).is_some_and(|word| word == name)) {
         words.remove(0);
         return read(words).or_else(shown);
+    }
+    if words.get(1).is_some_and(|word| word == "doctor") {
+        words.remove(0);
+        return doctor::read(words).map_or_else(shown, |args| Ok(Request::Doctor(args)));
     }
     if words.get(1).is_some_and(|word| word == "merge") {
         words.remove(0);

@@ -122,6 +122,7 @@ const SCANS: &[(char, &str)] = &[
     ('Y', "--scan=init"),
     ('Z', "--scan=cookie-echo"),
     ('O', "--scan=ip"),
+    ('T', "--scan=connect"),
     ('n', "--hosts-only"),
     ('P', "--hosts-only"),
 ];
@@ -136,6 +137,7 @@ const PINGS: &[(char, &str, bool)] = &[
     ('U', "--ping-udp", true),
     ('Y', "--ping-init", true),
     ('O', "--ping-ip", true),
+    ('R', "--arp", false),
     ('n', "--no-ping", false),
     ('0', "--no-ping", false),
     ('N', "--no-ping", false),
@@ -179,7 +181,6 @@ const ZMAP: &[(&str, &str)] = &[("-f", "--output-fields"), ("-O", "--output-modu
 /// Short options of two letters that would otherwise be read as an option and its value (`-o J`), and what to say
 /// instead.
 const REFUSED: &[(&str, &str)] = &[
-    ("-sT", "this version asks with packets of its own, which needs no option"),
     ("-sI", "an idle scan speaks in a third party's name"),
     ("-sL", "swath plan says what a scan would do"),
     ("-sV", "this version asks services nothing"),

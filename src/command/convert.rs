@@ -86,7 +86,7 @@ fn places(args: &ConvertArgs) -> Result<Vec<Named>, SinkError> {
     let places = args.outputs.places(if unnamed { &lines } else { &args.output }, existing)?;
     for (index, (name, _, place)) in places.iter().enumerate() {
         let same = |other: &Named| other.2.path == place.path && !place.path.as_os_str().is_empty();
-        let reads = args.input.iter().any(|input| input == name || PathBuf::from(input) == place.path);
+        let reads = args.input.iter().any(|input| input == name || *input == place.path);
         let cause = match () {
             () if places[..index].iter().any(same) => "two outputs go there; give each a place of its own",
             () if reads && !place.stdout => "it is read, too; write somewhere else and move it",

@@ -1,11 +1,13 @@
 //! The subcommands, one file each. A command returns what the process should exit with; only main exits.
 
+pub mod audit;
 pub mod bench;
 #[cfg(feature = "columnar")]
 pub mod compact;
 pub mod convert;
 pub mod diff;
 mod discover;
+pub mod doctor;
 pub mod echo;
 mod held;
 pub mod merge;

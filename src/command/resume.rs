@@ -71,6 +71,7 @@ fn go_on(
     let persist = Persist {
         place: Some(path),
         birth,
+        reached: restart.reached,
         run: state.run + 1,
         waiting: restart.waiting.clone(),
         keep_note: keeps_note(args, plan),

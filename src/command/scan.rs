@@ -9,7 +9,7 @@ use crate::cli::Args;
 use crate::cli::build::{self, BuildError};
 use crate::event::Status;
 use crate::host::Host;
-use crate::link::LinkInterface;
+use crate::link::{LinkError, LinkInterface};
 use crate::order;
 use crate::plan::{Plan, Setup};
 use crate::scan::events::{Look, View};
@@ -64,14 +64,26 @@ pub(super) fn carry_out(
     scan::run(plan, &setup, || outlets(args, places), argv, &persist).map_err(|error| match error {
         ScanError::Sink(error) => sink_refused(error),
         ScanError::Interrupted => (error.to_string(), Exit::Interrupted),
+        ScanError::Link(error @ LinkError::Privilege { .. }) if asks_tcp_only(plan) => {
+            let instead =
+                "; or give -sT, which asks by the operating system's own connections and needs none";
+            (format!("{error}{instead}"), Exit::Failed)
+        }
         error => (error.to_string(), Exit::Failed),
     })
+}
+
+/// Whether a connect scan would find the same ports.
+fn asks_tcp_only(plan: &Plan) -> bool {
+    plan.probes.iter().all(|probe| probe.name() == "syn")
 }
 
 /// Looks at this host again, for a scan that is set up as said.
 fn look(args: &Args, setup: &Setup, longest: u32) -> Look {
     let (args, interface) = (args.clone(), setup.interface.clone());
-    let sources: Vec<_> = setup.sources.iter().map(|source| source.address).collect();
+    // A borrowed address was never the interface's own.
+    let own = setup.sources.iter().map(|source| source.address);
+    let sources: Vec<_> = own.filter(|source| !setup.answers_for.contains(source)).collect();
     Box::new(move |plan| {
         let host = Host::read();
         let usable = host.as_ref().map_err(ToString::to_string).and_then(|host| {
@@ -110,6 +122,10 @@ fn checkpoint_place(
 ) -> Result<Option<PathBuf>, (String, Exit)> {
     let place = match args.reliability.checkpoint.as_deref() {
         Some("none") => None,
+        Some(_) if args.probes.discover_first => {
+            return Err(("--checkpoint: what --discover-first finds cannot be found again; scan the hosts of an own -sn sweep".into(), Exit::Usage));
+        }
+        None if args.probes.discover_first => None,
         Some(path) => Some(PathBuf::from(path)),
         None if !transmits => None,
         None => files(places).next().map(|path| {

@@ -267,8 +267,8 @@ impl RxQueue for RingQueue {
         Ok(Received::new(bytes, spans))
     }
 
-    fn drops(&mut self) -> Result<u64, LinkError> {
-        self.ring.drops().map_err(|source| LinkError::System {
+    fn drops(&mut self) -> Result<Option<u64>, LinkError> {
+        self.ring.drops().map(Some).map_err(|source| LinkError::System {
             operation: "read the drop counter of",
             object: self.interface.clone(),
             source,

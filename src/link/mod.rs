@@ -9,13 +9,16 @@
 
 mod af_packet;
 mod af_xdp;
+mod connect;
 pub mod digest;
+mod fastest;
 pub mod filter;
 mod frame;
 mod live_program;
 mod local;
 mod null;
 mod pcap;
+mod pnet;
 #[cfg(test)]
 mod sample;
 mod stamper;
@@ -33,9 +36,19 @@ use crate::batch::{Batch, NextHops, Template};
 use crate::gate::Gate;
 use crate::wire::ethernet::Mac;
 
+pub use connect::CONNECT;
+
 /// Every kind of link.
-pub const BACKENDS: &[Backend] =
-    &[af_packet::BACKEND, af_xdp::BACKEND, xdp_live::BACKEND, null::BACKEND, pcap::BACKEND, world::BACKEND];
+pub const BACKENDS: &[Backend] = &[
+    af_packet::BACKEND,
+    af_xdp::BACKEND,
+    xdp_live::BACKEND,
+    pnet::BACKEND,
+    fastest::BACKEND,
+    null::BACKEND,
+    pcap::BACKEND,
+    world::BACKEND,
+];
 
 /// Transmits batches.
 pub trait TxQueue: Send {
@@ -97,11 +110,11 @@ pub trait RxQueue: Send {
     /// Only for what ends the scan.
     fn poll(&mut self, timeout: Duration) -> Result<Received<'_>, LinkError>;
 
-    /// Frames the kernel had for us and dropped, since the queue was opened.
+    /// Frames the kernel had for us and dropped, since the queue was opened; `None` where nobody tells.
     ///
     /// # Errors
     /// When the kernel's counter cannot be read.
-    fn drops(&mut self) -> Result<u64, LinkError>;
+    fn drops(&mut self) -> Result<Option<u64>, LinkError>;
 }
 
 /// What became of a submitted batch.
@@ -212,6 +225,8 @@ pub struct LinkSpec {
     pub queues: Queues,
     /// How answers are received.
     pub receive: Receive,
+    /// Whether a program may be attached to the interface for transmitting, where its driver wants one.
+    pub attach: bool,
 }
 
 /// How answers are received.

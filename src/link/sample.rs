@@ -36,6 +36,7 @@ pub(crate) fn spec() -> LinkSpec {
         filter: Filter { addresses: Vec::new(), port_first: 40_000, port_last: 40_255, any_protocol: false },
         queues: Queues::ONE,
         receive: Receive::Packet,
+        attach: true,
     }
 }
 

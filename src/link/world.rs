@@ -121,8 +121,8 @@ impl RxQueue for Receive {
         Ok(Received::new(&self.bytes, &self.spans))
     }
 
-    fn drops(&mut self) -> Result<u64, LinkError> {
-        Ok(self.air.drops())
+    fn drops(&mut self) -> Result<Option<u64>, LinkError> {
+        Ok(Some(self.air.drops()))
     }
 }
 

@@ -209,7 +209,7 @@ impl RxQueue for Receive {
         Ok(Received::new(bytes, spans))
     }
 
-    fn drops(&mut self) -> Result<u64, LinkError> {
+    fn drops(&mut self) -> Result<Option<u64>, LinkError> {
         let Receive { sockets, ring, interface, .. } = self;
         let failed = |source| LinkError::System {
             operation: "read the drop counter of",
@@ -220,7 +220,7 @@ impl RxQueue for Receive {
         for socket in sockets {
             drops += socket.drops().map_err(failed)?;
         }
-        Ok(drops)
+        Ok(Some(drops))
     }
 }
 

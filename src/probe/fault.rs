@@ -87,9 +87,21 @@ pub fn judge(
     if planted!(12, !identified, false) {
         return Judgement::Invalid(Invalid::UnmatchedIcmp);
     }
-    let state = state(question, about, segment.source == target.address);
+    let from_target = segment.source == target.address;
+    let speaks = question == Question::Protocol && from_target && target.port.number == own_number(segment);
+    let (state, reason) = if speaks {
+        // Whatever the error says, it is a packet of the protocol that was asked for.
+        (State::Open, Reason::PROTO_RESPONSE)
+    } else {
+        (state(question, about, from_target), reason)
+    };
     let proof = judge.proof(bits + if identified { 16 } else { 0 });
     Judgement::Reply(verdict((time_ns, segment), target, (state, reason), (proof, pass)))
+}
+
+/// The number of the protocol that errors of a family are sent in.
+fn own_number(segment: &Segment<'_>) -> u16 {
+    if segment.source.is_ipv4() { 1 } else { 58 }
 }
 
 fn state(question: Question, about: About, from_target: bool) -> State {

@@ -1,8 +1,10 @@
 //! The IP protocol probe: which protocols a host speaks. The target's port number is the protocol.
 //!
 //! A protocol whose header is known here gets a packet that its stack answers: an echo request, an IGMP query, a TCP ACK,
-//! an empty UDP datagram, an SCTP INIT. The others get eight bytes of cookie, which an ICMP error quotes. An answer in
-//! such a protocol brings nothing back: its grade is weak.
+//! an empty UDP datagram, an SCTP INIT. The others get eight bytes: six of cookie, which an ICMP error quotes, and an
+//! Internet checksum over all, because a Linux filter rejects nothing whose checksum looks wrong
+//! (`nf_reject_verify_csum`, `include/net/netfilter/nf_reject.h`). An answer in such a protocol brings nothing back: its
+//! grade is weak.
 //!
 //! IPv6 numbers that are extension headers get nothing: eight bytes would be read as such a header.
 
@@ -87,8 +89,9 @@ const fn is_extension(number: u8) -> bool {
     matches!(number, 0 | 43 | 44 | 50 | 51 | 59 | 60 | 135 | 139 | 140)
 }
 
-/// The bytes that the eight bytes of cookie are written over.
-const COOKIE: Field = Field { at: 0, carry: Carry::Wide };
+/// What the eight bytes carry; their checksum stands behind it.
+const COOKIE: [Field; 2] =
+    [Field { at: 0, carry: Carry::Sequence }, Field { at: 4, carry: Carry::SourcePort }];
 
 fn template(source: &Source, dress: &Dress, number: u8) -> Template {
     let v6 = source.address.is_ipv6();
@@ -108,7 +111,8 @@ fn template(source: &Source, dress: &Dress, number: u8) -> Template {
         }
         132 => sctp::init(source, dress, Some(WEB)),
         _ if v6 && is_extension(number) => bare(&[], &[], Sum::None),
-        _ => bare(&[0; 8], &[COOKIE], Sum::None),
+        _ if v6 => bare(&[0; 8], &COOKIE, Sum::Pseudo { at: 6 }),
+        _ => bare(&[0; 8], &COOKIE, Sum::Plain { at: 6 }),
     }
 }
 
@@ -125,14 +129,11 @@ fn quoted_bits(number: u8, v6: bool, transport: &[u8], secrets: &Secrets) -> Opt
         }
         6 => (is(Carry::SourcePort, 0) && is(Carry::Sequence, 4)).then_some(32),
         17 => is(Carry::SourcePort, 0).then_some(0),
-        132 if is(Carry::SourcePort, 0) => {
-            sctp::verify_quote(transport, sctp::INITIATE_TAG, secrets.sequence)
-        }
+        132 if is(Carry::SourcePort, 0) => sctp::verify_quote(transport, sctp::IN_INIT, secrets.sequence),
         132 => None,
         2 if !v6 => Some(0),
         _ if v6 && is_extension(number) => Some(0),
-        // The identification stands in the IP header, too.
-        _ => is(Carry::Wide, 0).then_some(Carry::Wide.bits() - Carry::Identification.bits()),
+        _ => COOKIE.iter().all(|field| is(field.carry, field.at)).then_some(Carry::Sequence.bits()),
     }
 }
 

@@ -97,8 +97,7 @@ pub(super) fn init(source: &Source, dress: &Dress, port: Option<u16>) -> Templat
         Some(port) => packet[2..4].copy_from_slice(&port.to_be_bytes()),
         None => fields.push(Field { at: 2, carry: Carry::DestinationPort }),
     }
-    fields.push(Field { at: INITIATE_TAG, carry: Carry::Sequence });
-    fields.push(Field { at: 28, carry: Carry::Sequence });
+    fields.extend(IN_INIT.map(|at| Field { at, carry: Carry::Sequence }));
     Template::new(frame::packet(source, dress, Protocol::SCTP.0, &packet), &fields, Sum::Crc32c)
 }
 
@@ -108,24 +107,24 @@ fn cookie_echo(source: &Source, dress: &Dress) -> Template {
     let fields = [
         Field { at: 0, carry: Carry::SourcePort },
         Field { at: 2, carry: Carry::DestinationPort },
-        Field { at: 4, carry: Carry::Sequence },
-        Field { at: 16, carry: Carry::Sequence },
+        Field { at: IN_COOKIE_ECHO[0], carry: Carry::Sequence },
+        Field { at: IN_COOKIE_ECHO[1], carry: Carry::Sequence },
     ];
     Template::new(frame::packet(source, dress, Protocol::SCTP.0, &packet), &fields, Sum::Crc32c)
 }
 
-/// Whether a quoted INIT or COOKIE-ECHO is one of ours, and how many secret bits say so: `None` when one is wrong. The tag of
-/// an INIT stands behind the eight bytes that every router quotes.
-pub(super) fn verify_quote(transport: &[u8], tag_at: usize, sequence: u32) -> Option<u32> {
-    match transport.get(tag_at..tag_at + 4) {
-        Some(tag) => (tag == sequence.to_be_bytes()).then_some(32),
-        None if 8 <= tag_at => Some(0),
-        None => None,
-    }
+/// Whether a quoted INIT or COOKIE-ECHO is one of ours, and how many secret bits say so: `None` when one is wrong. What an
+/// INIT carries stands behind the eight bytes that every router quotes.
+pub(super) fn verify_quote(transport: &[u8], places: [usize; 2], sequence: u32) -> Option<u32> {
+    let mut quoted = places.iter().filter_map(|&at| transport.get(at..at + 4)).peekable();
+    let bits = if quoted.peek().is_some() { 32 } else { 0 };
+    quoted.all(|bytes| bytes == sequence.to_be_bytes()).then_some(bits)
 }
 
-/// Offset of the initiate tag of an INIT.
-pub(super) const INITIATE_TAG: usize = 16;
+/// Where the sequence stands in an INIT: initiate tag and first number.
+pub(super) const IN_INIT: [usize; 2] = [16, 28];
+/// Where it stands in a COOKIE-ECHO: verification tag and cookie.
+const IN_COOKIE_ECHO: [usize; 2] = [4, 16];
 
 impl Sctp {
     fn target(&self, address: IpAddr, number: u16) -> Target {
@@ -167,8 +166,8 @@ impl Sctp {
         }
         let target = self.target(quoted.destination, destination_port);
         let Some((cookie, pass)) = judge.verify(&target, source_port) else { return Verified::Wrong };
-        let tag_at = if self.chunk == chunk::INIT { INITIATE_TAG } else { 4 };
-        match verify_quote(quoted.transport, tag_at, cookie.sequence()) {
+        let places = if self.chunk == chunk::INIT { IN_INIT } else { IN_COOKIE_ECHO };
+        match verify_quote(quoted.transport, places, cookie.sequence()) {
             Some(bits) => Verified::Right { target, cookie, pass, bits },
             None => Verified::Wrong,
         }

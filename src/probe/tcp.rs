@@ -161,6 +161,15 @@ impl Probe for Tcp {
     }
 }
 
+/// A SYN that carries zeroes, to measure frames of a size.
+pub(super) fn padded_syn(source: &Source, dress: &Dress, bytes: usize) -> Option<Template> {
+    let segment = tcp::header(flag::SYN, WINDOW_SIZE, &[]);
+    let shortest = frame::packet(source, dress, Protocol::TCP.0, &segment).len();
+    let mut segment = segment;
+    segment.resize(segment.len() + bytes.checked_sub(shortest)?, 0);
+    Some(Template::tcp(frame::packet(source, dress, Protocol::TCP.0, &segment), None))
+}
+
 /// A RST as a host sends it that has no socket for a SYN-ACK: its number is what was acknowledged, and it acknowledges
 /// nothing (RFC 9293 section 3.10.7.1).
 pub(super) fn reset(source: &Source, dress: &Dress) -> Template {

@@ -111,12 +111,15 @@ pub fn summary(stats: &Stats, walk: &Walk, sending_ns: u64) -> Summary {
         duplicate: stats.rx_total(|rx| &rx.duplicate),
         accepted: stats.rx_total(|rx| &rx.accepted),
         kernel_drops: stats.rx_total(|rx| &rx.kernel_drops),
+        drops_unknown: stats.rx_total(|rx| &rx.drops_unknown) != 0,
         housekeeping: stats.tx_total(|tx| &tx.housekeeping) + stats.tx_total(|tx| &tx.resets),
         resets: stats.tx_total(|tx| &tx.resets),
         unclosed: stats.rx_total(|rx| &rx.unclosed),
         requeued: stats.tx_total(|tx| &tx.requeued),
         pauses: stats.tx_total(|tx| &tx.pauses),
         forgotten: stats.rx_total(|rx| &rx.evicted),
+        rationed: stats.rx_total(|rx| &rx.rationed),
+        ration_ms: stats.rx.iter().map(|rx| rx.ration_ms.value()).max().unwrap_or(0),
         hosts_up: stats.rx_total(|rx| &rx.up),
         ports: Vec::new(),
         sinks: Vec::new(),
@@ -135,7 +138,7 @@ pub(super) fn ports(job: &Job<'_>, status: Status) -> Vec<PortSummary> {
     }
     let silence = |port: Port| {
         let probe = plan.probes.iter().find(|probe| probe.protocols().contains(&port.protocol));
-        probe.map_or(State::Filtered, |probe| probe.silence()).name()
+        probe.map_or(State::Filtered, |probe| probe.silence()).name().to_owned()
     };
     let row = |(port, targets, answered): (Port, u64, u64)| PortSummary {
         port: Port { protocol: port.protocol.wire(), ..port }.to_string(),
@@ -182,6 +185,8 @@ pub fn ledger(ended: &Ended) -> String {
     let reasons: Vec<String> =
         summary.invalid.iter().map(|(name, number)| format!("{} {name}", count(*number))).collect();
     let reasons = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join(", ")) };
+    let dropped =
+        if summary.drops_unknown { "nobody tells how many".to_owned() } else { count(summary.kernel_drops) };
     text.push_str(&format!(
         "frames   {} seen = {} not ours + {} invalid{reasons} + {} duplicate + {} accepted; the kernel dropped {}\n",
         count(summary.frames_seen),
@@ -189,7 +194,7 @@ pub fn ledger(ended: &Ended) -> String {
         count(invalid),
         count(summary.duplicate),
         count(summary.accepted),
-        count(summary.kernel_drops)
+        dropped
     ));
     text.push_str(&answers(summary));
     text.push_str(&results(summary));
@@ -268,7 +273,17 @@ fn notes(summary: &Summary) -> String {
         ),
     ];
     let told = facts.iter().filter(|(number, _)| 0 < *number);
-    told.map(|(number, what)| format!("note     {} {what}\n", grouped((*number).into()))).collect()
+    let mut text: String =
+        told.map(|(number, what)| format!("note     {} {what}\n", grouped((*number).into()))).collect();
+    if 0 < summary.rationed {
+        text.push_str(&format!(
+            "note     {} sent ICMP errors at a constant pace, one in {} ms, whatever ours was: closed UDP ports look silent there. Ask slower \
+             (--rate) or again (--passes), or lift the limit at the target (Linux: sysctl net.ipv4.icmp_ratelimit=0)\n",
+            counted(summary.rationed.into(), "host"),
+            grouped(summary.ration_ms.into())
+        ));
+    }
+    text
 }
 
 /// What changed while the scan ran, and who answered for everything.

@@ -26,6 +26,8 @@ pub struct Persist {
     pub place: Option<PathBuf>,
     /// What is written into it; the identifier of the first run is filled in when it is empty.
     pub birth: Birth,
+    /// No step from here on was sent by a run before.
+    pub reached: u64,
     /// Which run of the scan this is, from 1; 0 means 1.
     pub run: u64,
     /// Steps before the plan's first one that the run before left behind, ascending.
@@ -116,7 +118,14 @@ pub(super) fn begin(
     let run = persist.run.max(1);
     let waiting = waiting_at_most(plan, setup);
     let window_ns = super::nanoseconds(setup.wait);
-    let shape = Shape { threads: threads.max(1), waiting, window_ns, first_step: plan.first_step, run };
+    let shape = Shape {
+        threads: threads.max(1),
+        waiting,
+        window_ns,
+        first_step: plan.first_step,
+        reached: persist.reached,
+        run,
+    };
     let mut birth = persist.birth.clone();
     manifest.course.run = run;
     if birth.scan_uuid.is_empty() {

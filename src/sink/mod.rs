@@ -42,6 +42,7 @@ mod spooled;
 mod sqlite;
 mod text;
 mod untrusted;
+mod vendor;
 mod zmap;
 
 use std::io;

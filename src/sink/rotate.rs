@@ -87,7 +87,7 @@ pub fn open(kind: &'static SinkKind, place: &Place, rule: &Rotation) -> Result<B
     if !target.is_dir() {
         return Err(SinkError::refused(&shown(&target), "the directory for rotated parts is not there"));
     }
-    let current = Some((kind.open)(place)?);
+    let current = Some(super::open(kind, place)?);
     let rule = rule.clone();
     let place = place.clone();
     Ok(Box::new(Rotating {
@@ -161,7 +161,7 @@ impl Rotating {
             ..manifest.clone()
         })?;
         let place = Place { existing: Existing::Refuse, ..self.place.clone() };
-        let mut next = (self.kind.open)(&place)?;
+        let mut next = super::open(self.kind, &place)?;
         next.begin(&manifest)?;
         self.current = Some(next);
         Ok(())

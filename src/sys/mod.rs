@@ -14,6 +14,7 @@ pub mod clock;
 pub mod ebpf;
 pub mod ebpf_kernel;
 pub mod ethtool;
+pub mod facts;
 mod mapping;
 pub mod mmsg;
 pub mod namespace;

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use swath::closing::Closing;
 use swath::cookie::{CookieKey, SourcePorts};
 use swath::dedup::Dedup;
 use swath::event::{Record, Untrusted};
@@ -75,8 +76,8 @@ impl RxQueue for OneFrame {
         Ok(Received::new(&self.bytes, &self.span))
     }
 
-    fn drops(&mut self) -> Result<u64, LinkError> {
-        Ok(0)
+    fn drops(&mut self) -> Result<Option<u64>, LinkError> {
+        Ok(Some(0))
     }
 }
 
@@ -111,8 +112,9 @@ impl Path {
             records: records.clone(),
             answers: Vec::new(),
             answers_for: Vec::new(),
-            questions: Queue::new(4),
+            questions: Queue::new(2),
             answered: Arc::default(),
+            closing: Arc::new(Closing::new(1)),
             stats: (Arc::clone(&stats), 0),
             epoch_offset_ns: 0,
         });

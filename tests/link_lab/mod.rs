@@ -195,6 +195,7 @@ pub fn spec(name: &str, v4: &str, v6: &str, gate: Gate, next_hop: Mac) -> LinkSp
         },
         queues: Queues::ONE,
         receive: Receive::Packet,
+        attach: true,
     }
 }
 

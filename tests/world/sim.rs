@@ -13,7 +13,7 @@ use swath::dedup::Dedup;
 use swath::event::{Manifest, Record, Summary};
 use swath::generate::Generator;
 use swath::link::world::{Air, link};
-use swath::link::{Accepted, Filter, Link, LinkError, LinkSpec, Queues, Stall, TxQueue};
+use swath::link::{Accepted, Filter, Link, LinkError, LinkSpec, Queues, Receive, Stall, TxQueue};
 use swath::neighbour::Neighbours;
 use swath::order::Walk;
 use swath::pace::{Governor, Pace, Rate};
@@ -404,6 +404,8 @@ fn bench(case: &Arc<Case>, plan: &Plan, part: &Part) -> Result<Bench, String> {
             any_protocol: false,
         },
         queues: Queues::ONE,
+        receive: Receive::Packet,
+        attach: true,
     };
     let mut key = [0; 16];
     key[..8].copy_from_slice(&lots.bits().to_le_bytes());

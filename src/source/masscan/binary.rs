@@ -97,8 +97,8 @@ impl Source for Binary {
             let Some((kind, range)) = self.next()? else { break };
             let body = &self.buffer[range];
             let taken = match kind {
-                6 | 7 | 8 => body_v4(body).map(|fields| batch.records.push(fields.verdict(kind))),
-                10 | 11 | 12 => body_v6(body, 2).map(|fields| batch.records.push(fields.verdict(kind - 4))),
+                6..=8 => body_v4(body).map(|fields| batch.records.push(fields.verdict(kind))),
+                10..=12 => body_v6(body, 2).map(|fields| batch.records.push(fields.verdict(kind - 4))),
                 9 => banner(body, 14, batch),
                 13 => banner(body, 27, batch),
                 1 | 2 => legacy(body).map(|fields| batch.records.push(fields.verdict(kind + 5))),

@@ -1,0 +1,232 @@
+#!/usr/bin/env python3
+"""swath's verdicts beside nmap's, cell by cell, in a lab whose far side refuses in every way nftables knows.
+
+A cell is (kind of scan, address, port). Each address gets another rotation of the same list of treatments, so that every
+port is treated in every way. Both tools run in the near namespace, one after the other, against the same rules. Prints a
+Markdown table; exits 3 when a cell differs without a reason that stands in EXPLAINED.
+
+usage: verdicts.py LAB-SCRIPT SWATH (SWATH_LAB names the lab). HOSTS, PORTS: how many of each; KINDS: which, by the names below.
+"""
+
+import collections
+import json
+import os
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+
+LAB, SWATH = sys.argv[1:3]
+HOSTS = int(os.environ.get("HOSTS", "8"))
+PORTS = int(os.environ.get("PORTS", "14"))
+
+# Kind: nmap's option, swath's options, the state of silence, whether ports are IP protocols.
+KINDS = {
+    "syn": ("-sS", "-sS", "filtered", "tcp"),
+    "ack": ("-sA", "-sA", "filtered", "tcp"),
+    "window": ("-sW", "-sW", "filtered", "tcp"),
+    "fin": ("-sF", "-sF", "open|filtered", "tcp"),
+    "null": ("-sN", "-sN", "open|filtered", "tcp"),
+    "xmas": ("-sX", "-sX", "open|filtered", "tcp"),
+    "maimon": ("-sM", "-sM", "open|filtered", "tcp"),
+    "udp": ("-sU", "-sU", "open|filtered", "udp"),
+    "init": ("-sY", "-sY", "filtered", "sctp"),
+    "cookie-echo": ("-sZ", "-sZ", "open|filtered", "sctp"),
+    "ip": ("-sO", "-sO", "open|filtered", "ip"),
+    "hosts": ("-sn --disable-arp-ping -PE -PP -PS443 -PA80", "-sn -PE -PP -PS443 -PA80", "down", "host"),
+}
+
+# What far does with a packet; None passes it on to the kernel. Servers: sshd 22, nginx 80 and 443 (TCP), echo 7 (UDP, SCTP).
+TREATMENTS = {
+    4: [None, "drop", None]
+    + [f"reject with icmp type {code}" for code in (
+        "net-unreachable", "host-unreachable", "prot-unreachable", "port-unreachable",
+        "net-prohibited", "host-prohibited", "admin-prohibited")]
+    + ["reset"],
+    6: [None, "drop", None]
+    + [f"reject with icmpv6 type {code}" for code in (
+        "no-route", "admin-prohibited", "addr-unreachable", "port-unreachable", "policy-fail", "reject-route")]
+    + ["reset"],
+}
+OPEN_PORTS = [7, 22, 80, 443]
+CLOSED_PORTS = [9, 53, 123, 1001, 1002, 1003, 2222, 5060, 8080, 36412]
+PROTOCOLS = [1, 2, 4, 6, 17, 33, 47, 50, 58, 89, 99, 103, 132, 136, 200, 253]
+# A host as a whole, for host discovery.
+HOST_TREATMENTS = [None, "drop", "meta l4proto {icmp, icmpv6} drop", "meta l4proto tcp drop", "tcp dport 443 drop"]
+
+# Differences with a reason: a test of (kind, family, port, nmap, swath), and the reason.
+EXPLAINED = [
+    (
+        lambda kind, family, port, theirs, ours: kind == "ip" and port in (47, 136) and theirs == "open|filtered",
+        "GRE and UDP-Lite: nmap's packet ends behind the IP header; a Linux filter rejects nothing whose checksum it cannot "
+        "find (nf_reject_verify_csum) and stays silent. swath's eight bytes are answered.",
+    ),
+]
+
+
+def lab(*words, check=True):
+    result = subprocess.run([LAB, *words], capture_output=True, text=True, timeout=600)
+    if check and result.returncode != 0:
+        sys.exit(f"{' '.join(words)}: exit {result.returncode}\n{result.stdout}{result.stderr}")
+    return result.stdout
+
+
+def addresses(family):
+    first = 101
+    return [f"192.0.2.{first + host}" if family == 4 else f"2001:db8::{first + host}" for host in range(HOSTS)]
+
+
+def ports_of(transport):
+    if transport == "ip":
+        return PROTOCOLS[:PORTS]
+    half = (PORTS + 1) // 2
+    return sorted(OPEN_PORTS[:half] + CLOSED_PORTS[: PORTS - min(half, len(OPEN_PORTS))])
+
+
+def rules(transport):
+    """nftables rules for one transport: every (address, port) has its treatment."""
+    lines = ["flush ruleset", "table inet verdicts {", "chain input { type filter hook input priority 0;",
+             "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept"]
+    for family in (4, 6):
+        for host, address in enumerate(addresses(family)):
+            match = f"{'ip' if family == 4 else 'ip6'} daddr {address}"
+            if transport == "host":
+                treatment = HOST_TREATMENTS[host % len(HOST_TREATMENTS)]
+                if treatment:
+                    lines.append(f"{match} {treatment}")
+                continue
+            for index, port in enumerate(ports_of(transport)):
+                treatment = TREATMENTS[family][(host * 3 + index) % len(TREATMENTS[family])]
+                if treatment == "reset":
+                    treatment = "reject with tcp reset" if transport == "tcp" else None
+                if treatment is None:
+                    continue
+                port_match = f"meta l4proto {port}" if transport == "ip" else f"{transport} dport {port}"
+                lines.append(f"{match} {port_match} {treatment}")
+    return "\n".join(lines + ["}", "}"])
+
+
+def nmap(kind, family):
+    option, _, _, transport = KINDS[kind]
+    # Timestamps are IPv4's; swath leaves them out by itself.
+    options = [word for word in option.split() if not (family == 6 and word == "-PP")]
+    words = ["exec", "nmap", "-n", *options, "-oX", "-", "-T4", "--max-retries", "2", "--min-rate", "200"]
+    words += ["-6"] if family == 6 else []
+    if transport != "host":
+        words += ["-Pn", "-p", ",".join(map(str, ports_of(transport)))]
+    tree = ElementTree.fromstring(lab(*words, *addresses(family)))
+    cells = {}
+    for host in tree.iter("host"):
+        address = host.find("address").get("addr")
+        if transport == "host":
+            cells[address, 0] = host.find("status").get("state")
+            continue
+        extra = [ports.get("state") for ports in host.iter("extraports")]
+        for port in ports_of(transport):
+            cells[address, port] = extra[0] if extra else None
+        for port in host.iter("port"):
+            cells[address, int(port.get("portid"))] = port.find("state").get("state")
+    if transport == "host":
+        for address in addresses(family):
+            cells.setdefault((address, 0), "down")
+    return cells
+
+
+def swath(kind, family):
+    _, options, silence, transport = KINDS[kind]
+    words = ["exec", SWATH, *addresses(family), *options.split(), "--rate", "2000", "--wait", "1.5", "--quiet"]
+    words += ["--show", "all", "-o", "ndjson:-"]
+    if transport != "host":
+        words += ["-p", ",".join(map(str, ports_of(transport)))]
+    found = collections.defaultdict(set)
+    for line in lab(*words).splitlines():
+        record = json.loads(line)
+        found[record["ip"], 0 if transport == "host" else record["port"]].add(record["state"])
+    cells = {}
+    for address in addresses(family):
+        for port in [0] if transport == "host" else ports_of(transport):
+            states = found.get((address, port), {silence})
+            if transport == "host":
+                states = {"up"} if "up" in states else {"down"}
+            cells[address, port] = "/".join(sorted(states))
+    return cells
+
+
+SERVER = """
+import select, socket
+sockets = []
+for family, any_address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
+    server = socket.socket(family, socket.SOCK_DGRAM)
+    if family == socket.AF_INET6:
+        server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    option = (socket.IPPROTO_IP, 8) if family == socket.AF_INET else (socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO)
+    server.setsockopt(*option, 1)
+    server.bind((any_address, 7))
+    sockets.append(server)
+while True:
+    for server in select.select(sockets, [], [])[0]:
+        data, extra, _, peer = server.recvmsg(2048, 256)
+        # From the address that was asked, or the scanner would not know the answer.
+        control = []
+        for level, kind, info in extra:
+            if level == socket.IPPROTO_IP:
+                info = bytes(4) + info[8:12] + bytes(4)
+            control.append((level, kind, info if level == socket.IPPROTO_IP else info[:16] + bytes(4)))
+        server.sendmsg([data or b"here"], control, 0, peer)
+"""
+
+
+def main():
+    for family in (4, 6):
+        for address in addresses(family):
+            lab("far", "ip", "address", "replace", f"{address}/{32 if family == 4 else 128}", "dev", "far0",
+                *(["nodad"] if family == 6 else []))
+    time.sleep(1)
+    servers = [subprocess.Popen([LAB, "far", "python3", "-c", SERVER])]
+    sctp = "/usr/lib/usrsctp/echo_server"
+    if os.path.exists(sctp):
+        servers.append(subprocess.Popen([LAB, "far", sctp], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+    time.sleep(1)
+    if any(server.poll() is not None for server in servers):
+        sys.exit("a server of the lab did not start")
+    try:
+        return compare()
+    finally:
+        for server in servers:
+            server.terminate()
+
+
+def compare():
+    kinds = os.environ.get("KINDS", " ".join(KINDS)).split()
+    total = agreed = explained = 0
+    unexplained = []
+    print("| kind | family | cells | agree | explained | differ |\n|---|---|---|---|---|---|")
+    for kind in kinds:
+        lab("far", "nft", rules(KINDS[kind][3]))
+        for family in (4, 6):
+            theirs, ours = nmap(kind, family), swath(kind, family)
+            counts = collections.Counter()
+            for cell in sorted(ours, key=str):
+                if theirs.get(cell) == ours[cell]:
+                    counts["agree"] += 1
+                    continue
+                why = next((why for test, why in EXPLAINED
+                            if test(kind, family, cell[1], theirs.get(cell), ours[cell])), None)
+                counts["explained" if why else "differ"] += 1
+                if not why:
+                    unexplained.append((kind, *cell, theirs.get(cell), ours[cell]))
+            total += len(ours)
+            agreed += counts["agree"]
+            explained += counts["explained"]
+            print(f"| {kind} | IPv{family} | {len(ours)} | {counts['agree']} | {counts['explained']} | {counts['differ']} |",
+                  flush=True)
+    print(f"\n{agreed} of {total} cells agree, {explained} differ with a reason, {len(unexplained)} without.")
+    for _, why in EXPLAINED:
+        print(f"- {why}")
+    for kind, address, port, theirs, ours in unexplained:
+        print(f"DIFFERS: {kind} {address} {port}: nmap {theirs}, swath {ours}")
+    return 3 if unexplained or explained * 100 > total else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
