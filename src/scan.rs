@@ -558,11 +558,10 @@ fn write(mut writer: Writer, job: &Job<'_>, control: &Control) -> Writer {
         let step = writer.step(job.now_ns());
         match step.event {
             // The others go on without the reader of standard output.
-            Some(WriterEvent::StdoutClosed)
-                if control.sinks.fetch_sub(1, Ordering::Relaxed) == 1 => {
-                    control.unread.store(true, Ordering::Relaxed);
-                    control.stop_tx.store(true, Ordering::Relaxed);
-                }
+            Some(WriterEvent::StdoutClosed) if control.sinks.fetch_sub(1, Ordering::Relaxed) == 1 => {
+                control.unread.store(true, Ordering::Relaxed);
+                control.stop_tx.store(true, Ordering::Relaxed);
+            }
             Some(event) => {
                 while let Some(error) = writer.take_error() {
                     note(&control.errors, error.to_string());

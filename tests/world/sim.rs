@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use swath::batch::{Batch, NextHops, Source};
 use swath::checkpoint::{Progress, Shape, State};
+use swath::closing::Closing;
 use swath::cookie::{CookieKey, SourcePorts};
 use swath::dedup::Dedup;
 use swath::event::{Manifest, Record, Summary};
@@ -428,6 +429,7 @@ fn bench(case: &Arc<Case>, plan: &Plan, part: &Part) -> Result<Bench, String> {
     let first = progress.log(0);
     part.waiting.iter().for_each(|&step| first.wait(step));
     let paths = if faults.on_link { Path::OnLink } else { Path::Hop(0) };
+    let closing = Arc::new(Closing::new(64));
     let mut rx_queue = None;
     let (mut tx, mut answers) = (Vec::new(), Vec::new());
     for thread in 0..faults.tx_threads {
@@ -443,6 +445,7 @@ fn bench(case: &Arc<Case>, plan: &Plan, part: &Part) -> Result<Bench, String> {
             pace: Arc::clone(&pace),
             paths: Paths::single(paths),
             neighbours: Neighbours::part(hops.clone(), 1, (thread, faults.tx_threads)),
+            closing: Arc::clone(&closing),
             answers: heard,
             questions: Queue::new(4),
             records: records.clone(),
@@ -468,6 +471,7 @@ fn bench(case: &Arc<Case>, plan: &Plan, part: &Part) -> Result<Bench, String> {
         answers_for: Vec::new(),
         questions: Queue::new(4),
         answered: Arc::default(),
+        closing,
         stats: (Arc::clone(&stats), 0),
         epoch_offset_ns: EPOCH_NS,
     });
