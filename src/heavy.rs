@@ -162,7 +162,8 @@ mod tests {
     #[test]
     fn a_prefix_is_capped_and_named() {
         let mut heavy = Heavy::new(Limits { host: 0, prefix: 300 }, 65_535);
-        let admitted = (0..1000u32).filter(|number| heavy.admit(address(0xc000_0200 | (number % 256)))).count();
+        let admitted =
+            (0..1000u32).filter(|number| heavy.admit(address(0xc000_0200 | (number % 256)))).count();
         assert_eq!(admitted, 300);
         assert_eq!(heavy.capped().0, [("192.0.2.0/24".to_owned(), 700)]);
         let mut heavy = Heavy::new(Limits { host: 0, prefix: 2 }, 65_535);

@@ -127,12 +127,6 @@ pub fn run(
     let templates = probe::templates(&plan.probes, &setup.sources, &plan.dress);
     let resets = probe::resets(&setup.sources, &plan.dress);
     let mut link = open_link(plan, setup, (&templates, &resets))?;
-    if link.hides_answers && setup.closes == Who::Kernel {
-        return Err(ScanError::Link(LinkError::Unusable {
-            name: setup.backend.name,
-            reason: NOT_THE_KERNEL.into(),
-        }));
-    }
     let outlets = outlets()?;
     let stats = Arc::new(Stats::new(link.tx.len(), link.rx.len(), outlets.len()));
     let records = Queue::new(RECORDS);
@@ -150,16 +144,13 @@ pub fn run(
     let progress = match ready {
         Ok(progress) => progress,
         Err(error) => {
-            let status =
-                if matches!(error, ScanError::Interrupted) { Status::Interrupted } else { Status::Failed };
-            manifest::close(&mut manifest, status, manifest::summary(&stats, &walk, 0));
+            manifest::close(&mut manifest, called_off(&error), manifest::summary(&stats, &walk, 0));
             writer::finish(writers, &mut manifest);
             return Err(error);
         }
     };
     let start_ns = clock::monotonic_ns();
     let pace = Arc::new(Pace::new(setup.rate));
-    let excludes = Arc::new(Excludes::default());
     let cap = setup.prefix_cap.map(|milli| Arc::new(PrefixCap::new(milli)));
     let cpus = if setup.pin { affinity::spread(stats.tx.len() + stats.rx.len()) } else { Vec::new() };
     let answered = Arc::new(PortCounts::new(plan.space.port_targets()));
@@ -183,7 +174,7 @@ pub fn run(
         cpus,
         persist,
         progress,
-        excludes,
+        excludes: Arc::default(),
         cap,
     };
     let control = Control { probing: AtomicUsize::new(link.tx.len()), ..Control::default() };
@@ -201,6 +192,11 @@ pub fn run(
         watch(&job, &control, (&signals, takeover), threads)
     });
     Ok(close(&job, &control, outcome, manifest))
+}
+
+/// What a scan that sent no probe is called.
+fn called_off(error: &ScanError) -> Status {
+    if matches!(error, ScanError::Interrupted) { Status::Interrupted } else { Status::Failed }
 }
 
 /// What every thread knows.
@@ -305,7 +301,7 @@ fn open_link(
     (templates, resets): (&[Assigned], &[Template]),
 ) -> Result<Link, LinkError> {
     let probes = templates.iter().map(|assigned| &assigned.template);
-    (setup.backend.open)(&LinkSpec {
+    let link = (setup.backend.open)(&LinkSpec {
         argument: setup.argument.clone(),
         interface: setup.interface.clone(),
         templates: probes.chain(resets).cloned().collect(),
@@ -320,7 +316,11 @@ fn open_link(
         queues: setup.queues,
         receive: setup.receive,
         attach: true,
-    })
+    })?;
+    if link.hides_answers && setup.closes == Who::Kernel {
+        return Err(LinkError::Unusable { name: setup.backend.name, reason: NOT_THE_KERNEL.into() });
+    }
+    Ok(link)
 }
 
 /// The addresses that frames for us go to: our own, and the groups in which neighbours ask for those that no interface has.
@@ -558,11 +558,10 @@ fn write(mut writer: Writer, job: &Job<'_>, control: &Control) -> Writer {
         let step = writer.step(job.now_ns());
         match step.event {
             // The others go on without the reader of standard output.
-            Some(WriterEvent::StdoutClosed)
-                if control.sinks.fetch_sub(1, Ordering::Relaxed) == 1 => {
-                    control.unread.store(true, Ordering::Relaxed);
-                    control.stop_tx.store(true, Ordering::Relaxed);
-                }
+            Some(WriterEvent::StdoutClosed) if control.sinks.fetch_sub(1, Ordering::Relaxed) == 1 => {
+                control.unread.store(true, Ordering::Relaxed);
+                control.stop_tx.store(true, Ordering::Relaxed);
+            }
             Some(event) => {
                 while let Some(error) = writer.take_error() {
                     note(&control.errors, error.to_string());

@@ -17,6 +17,7 @@ mod atomic {
     pub(super) use loom::sync::atomic::{AtomicU64, Ordering};
 }
 
+#[allow(unreachable_pub, reason = "the library has it public")]
 #[path = "../src/pace/word.rs"]
 mod word;
 
@@ -63,6 +64,7 @@ mod parts {
     }
 }
 
+#[allow(unreachable_pub, reason = "the library has it public")]
 #[path = "../src/queue/bounded.rs"]
 mod bounded;
 

@@ -534,6 +534,7 @@ fn a_server_that_fails_in_every_way_costs_no_record_and_no_pause() {
         name: argument.clone(),
         sink: open(argument),
         show: Show::ALL,
+        select: None,
         stdout: false,
     });
     let queue = Queue::new(1 << 16);

@@ -7,7 +7,7 @@ use super::atomic::{AtomicU64, Ordering};
 
 /// Grants frames to any number of threads under one law.
 #[derive(Debug)]
-pub(crate) struct Pace {
+pub struct Pace {
     /// Time a frame costs, in picoseconds, rounded up: the rate is never exceeded. 0 means no limit.
     period_ps: AtomicU64,
     arrival_ps: AtomicU64,
@@ -15,7 +15,7 @@ pub(crate) struct Pace {
 
 /// What a request for frames came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Grant {
+pub enum Grant {
     /// So many frames may be sent now; at least 1.
     Frames(u64),
     /// None before this time, in nanoseconds on the clock of `now`.
@@ -29,7 +29,7 @@ impl Pace {
     }
 
     /// Frames that may leave at one instant; `u64::MAX` without a limit.
-    pub(crate) fn sigma(&self) -> u64 {
+    pub fn sigma(&self) -> u64 {
         BURST_PS.checked_div(self.period_ps.load(Ordering::Relaxed)).map_or(u64::MAX, |sigma| sigma.max(1))
     }
 
@@ -46,7 +46,7 @@ impl Pace {
     /// Asks for up to `want` frames at `now` (nanoseconds since the scan began). Grants none rather than a few when
     /// more will be due within a moment, so that a thread is not woken for every frame.
     #[inline]
-    pub(crate) fn grant(&self, now_ns: u64, want: u64) -> Grant {
+    pub fn grant(&self, now_ns: u64, want: u64) -> Grant {
         let period = self.period_ps.load(Ordering::Relaxed);
         if period == 0 {
             return Grant::Frames(want);
@@ -80,7 +80,7 @@ impl Pace {
     /// Gives frames back that were granted just now and not sent. What stays within the law is that credit is
     /// capped at sigma whatever is given back.
     #[inline]
-    pub(crate) fn refund(&self, frames: u64) {
+    pub fn refund(&self, frames: u64) {
         let back = frames * self.period_ps.load(Ordering::Relaxed);
         if back != 0 {
             let earlier = |arrival: u64| Some(arrival.saturating_sub(back));

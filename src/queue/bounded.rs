@@ -7,7 +7,7 @@ use super::parts::{Arc, ArrayQueue, AtomicBool, Ordering};
 
 /// A bounded queue of `T` with a high-water mark. Cheap to clone: clones share the queue.
 #[derive(Debug)]
-pub(crate) struct Queue<T> {
+pub struct Queue<T> {
     shared: Arc<Shared<T>>,
 }
 
@@ -27,7 +27,7 @@ impl<T> Clone for Queue<T> {
 impl<T> Queue<T> {
     /// A queue for `capacity` items whose high-water mark is at half of it: the other half is room for the
     /// replies that are under way when the transmitter pauses.
-    pub(crate) fn new(capacity: usize) -> Queue<T> {
+    pub fn new(capacity: usize) -> Queue<T> {
         Queue {
             shared: Arc::new(Shared {
                 items: ArrayQueue::new(capacity.max(2)),
@@ -41,38 +41,38 @@ impl<T> Queue<T> {
     ///
     /// # Errors
     /// The item itself, when there is no room.
-    pub(crate) fn push(&self, item: T) -> Result<(), T> {
+    pub fn push(&self, item: T) -> Result<(), T> {
         self.shared.items.push(item)
     }
 
     /// Takes the oldest item.
-    pub(crate) fn pop(&self) -> Option<T> {
+    pub fn pop(&self) -> Option<T> {
         self.shared.items.pop()
     }
 
     /// Number of items waiting.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.shared.items.len()
     }
 
     /// Whether nothing waits.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.shared.items.is_empty()
     }
 
     /// Whether the transmitter must pause.
-    pub(crate) fn above_high_water(&self) -> bool {
+    pub fn above_high_water(&self) -> bool {
         self.shared.high_water <= self.shared.items.len()
     }
 
     /// Says that no more items will come.
-    pub(crate) fn close(&self) {
+    pub fn close(&self) {
         self.shared.closed.store(true, Ordering::Release);
     }
 
     /// Whether no more items will come. Read it before the last `pop`: items pushed before the close are still
     /// inside.
-    pub(crate) fn is_closed(&self) -> bool {
+    pub fn is_closed(&self) -> bool {
         self.shared.closed.load(Ordering::Acquire)
     }
 }

@@ -74,7 +74,7 @@ fn scan(case: &Arc<Case>) -> Result<Whole, String> {
                 if !case.faults.exact {
                     owed.extend(unsaved(case, &ran, death));
                 }
-                (step, part.waiting) = (restart.step, restart.waiting);
+                (step, part.waiting, part.reached) = (restart.step, restart.waiting, restart.reached);
                 continue;
             }
             judge(case, &plan, &ran, &part)?;

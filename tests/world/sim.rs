@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use swath::batch::{Batch, NextHops, Source};
 use swath::checkpoint::{Progress, Shape, State};
+use swath::closing::Closing;
 use swath::cookie::{CookieKey, SourcePorts};
 use swath::dedup::Dedup;
 use swath::event::{Manifest, Record, Summary};
@@ -313,6 +314,8 @@ pub(crate) struct Part {
     pub(crate) number: u64,
     /// Steps that the run before left behind.
     pub(crate) waiting: Vec<u64>,
+    /// How far any run before had come.
+    pub(crate) reached: u64,
     /// Turns after which the user stops it.
     pub(crate) stop_after: Option<u64>,
     /// Frames after which the process dies, before the next one leaves.
@@ -421,6 +424,7 @@ fn bench(case: &Arc<Case>, plan: &Plan, part: &Part) -> Result<Bench, String> {
         waiting: steps.min(70_000) as usize,
         window_ns: faults.wait_ns,
         first_step: plan.first_step,
+        reached: part.reached,
         run: 1 + part.number,
     };
     let progress = Arc::new(Progress::in_memory(shape).map_err(|error| error.to_string())?);
@@ -446,8 +450,8 @@ fn bench(case: &Arc<Case>, plan: &Plan, part: &Part) -> Result<Bench, String> {
             answers: heard,
             questions: Queue::new(4),
             records: records.clone(),
+            closing: Arc::new(Closing::new(64)),
             sources: vec![source],
-            questions: Queue::new(4),
             stop: Arc::clone(&stop),
             pause: Arc::default(),
             restraint: Restraint::new(Arc::default(), None),
@@ -468,6 +472,7 @@ fn bench(case: &Arc<Case>, plan: &Plan, part: &Part) -> Result<Bench, String> {
         answers_for: Vec::new(),
         questions: Queue::new(4),
         answered: Arc::default(),
+        closing: Arc::new(Closing::new(64)),
         stats: (Arc::clone(&stats), 0),
         epoch_offset_ns: EPOCH_NS,
     });
@@ -476,6 +481,7 @@ fn bench(case: &Arc<Case>, plan: &Plan, part: &Part) -> Result<Bench, String> {
         name: name.to_owned(),
         sink: Box::new(Shelf { kept: Arc::clone(kept), buffer: Vec::new(), room }),
         show: Show::ALL,
+        select: None,
         stdout: false,
     };
     let outlets = vec![outlet("good", &kept[0], None), outlet("full", &kept[1], faults.disk)];
