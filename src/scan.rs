@@ -127,6 +127,9 @@ pub fn run(
     let (distributor, mut writers) = writer::split(records.clone(), &stats, outlets);
     let hold_back = |writer: &mut Writer| writer.hold_back(Heavy::new(setup.limits, plan.ports_of_a_host()));
     writers.iter_mut().for_each(hold_back);
+    for (writer, held) in writers.iter_mut().zip(&persist.held) {
+        writer.already_holds(held.clone());
+    }
     let mut manifest = manifest::at_start(plan, setup, argv);
     writers.iter_mut().try_for_each(|writer| writer.begin(&manifest))?;
     let signals = signals::Signals::catch(persist.reread.is_some())?;

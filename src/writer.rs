@@ -18,6 +18,7 @@
 
 mod lane;
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 
@@ -26,6 +27,7 @@ use crate::heavy::Heavy;
 use crate::queue::Queue;
 use crate::sink::{Sink, SinkError, SinkErrorKind};
 use crate::stats::{SinkCounters, Stats};
+use crate::target::Target;
 
 pub use lane::{Distributor, Lane};
 
@@ -111,6 +113,8 @@ pub struct Writer {
     /// Hosts and prefixes that answer for everything; results beyond their limits are held back.
     heavy: Option<Heavy>,
     held: Vec<Record>,
+    /// Verdicts that stand in its outputs since an earlier run.
+    stand: HashSet<(Target, State)>,
     uncommitted_since_ns: Option<u64>,
     /// Records taken from the queue.
     popped: u64,
@@ -210,6 +214,7 @@ impl Writer {
             kept: Vec::with_capacity(BATCH),
             heavy: None,
             held: Vec::new(),
+            stand: HashSet::new(),
             uncommitted_since_ns: None,
             popped: 0,
             horizon: None,
@@ -221,6 +226,11 @@ impl Writer {
     /// Holds back open ports beyond the limits of `heavy`, for every sink alike. They count as suppressed.
     pub fn hold_back(&mut self, heavy: Heavy) {
         self.heavy = Some(heavy).filter(|heavy| !heavy.is_idle());
+    }
+
+    /// Verdicts that its outputs hold since an earlier run of the scan: they are not written again, and count as filtered.
+    pub fn already_holds(&mut self, verdicts: HashSet<(Target, State)>) {
+        self.stand = verdicts;
     }
 
     /// Announces the scan to every sink. Call it once, before the first packet.
@@ -367,8 +377,9 @@ impl Writer {
     /// Gives the batch to one sink, without the records it is not shown.
     fn write_to(&mut self, index: usize) -> Result<(), SinkError> {
         let (slot, counters) = (&mut self.slots[index], &self.stats.sinks[self.first + index]);
-        let show = slot.outlet.show;
-        let shown = self.batch.iter().filter(|record| show.contains(record.state));
+        let (show, stand) = (slot.outlet.show, &self.stand);
+        let news = |record: &Record| stand.is_empty() || !stand.contains(&(record.target(), record.state));
+        let shown = self.batch.iter().filter(|record| show.contains(record.state) && news(record));
         let count = shown.clone().count();
         counters.filtered.add((self.batch.len() - count) as u64);
         if slot.failed {

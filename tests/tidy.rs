@@ -56,7 +56,7 @@ const LAW: &[(&str, &[&str])] = &[
         ],
     ),
     ("rx", &["dedup", "event", "link", "probe", "queue", "stats", "target", "wire"]),
-    ("writer", &["event", "heavy", "queue", "sink", "stats"]),
+    ("writer", &["event", "heavy", "queue", "sink", "stats", "target"]),
     // L4
     (
         "plan",
