@@ -131,8 +131,11 @@ pub fn run(
     let stats = Arc::new(Stats::new(link.tx.len(), link.rx.len(), outlets.len()));
     let records = Queue::new(RECORDS);
     let (distributor, mut writers) = writer::split(records.clone(), &stats, outlets);
-    let hold_back = |writer: &mut Writer| writer.hold_back(Heavy::new(setup.limits, plan.ports_of_a_host()));
-    writers.iter_mut().for_each(hold_back);
+    let heavy = || Heavy::new(setup.limits, plan.ports_of_a_host());
+    writers.iter_mut().for_each(|writer| writer.hold_back(heavy()));
+    for (writer, held) in writers.iter_mut().zip(&persist.held) {
+        writer.already_holds(held.clone());
+    }
     let mut manifest = manifest::at_start(plan, setup, argv);
     writers.iter_mut().try_for_each(|writer| writer.begin(&manifest))?;
     let signals = signals::Signals::catch(persist.reread.is_some())?;
@@ -154,22 +157,20 @@ pub fn run(
     let cap = setup.prefix_cap.map(|milli| Arc::new(PrefixCap::new(milli)));
     let cpus = if setup.pin { affinity::spread(stats.tx.len() + stats.rx.len()) } else { Vec::new() };
     let answered = Arc::new(PortCounts::new(plan.space.port_targets()));
-    let questions = Queue::new(ANSWERS);
     let resets = resets.iter().map(Template::family).collect();
     let closing = Arc::new(Closing::new(HALF_OPEN));
-    let templates = (templates, resets);
     let job = Job {
         plan,
         setup,
         key,
-        templates,
+        templates: (templates, resets),
         walk,
         pace,
         records,
         closing,
         stats,
         answered,
-        questions,
+        questions: Queue::new(ANSWERS),
         start_ns,
         cpus,
         persist,

@@ -10,6 +10,7 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use swath::batch::{Batch, NextHops, Source};
 use swath::checkpoint::{Progress, Shape};
 use swath::cli::{self, Request, build};
+use swath::closing::Closing;
 use swath::cookie::{CookieKey, SourcePorts};
 use swath::dedup::Dedup;
 use swath::generate::Generator;
@@ -21,6 +22,7 @@ use swath::path::{Path, Paths};
 use swath::plan::Plan;
 use swath::probe::{self, Judge, PROBES};
 use swath::queue::Queue;
+use swath::restraint::Restraint;
 use swath::rx::{Rx, RxParts};
 use swath::stats::Stats;
 use swath::tx::{Tx, TxParts};
@@ -76,7 +78,7 @@ impl RxQueue for Again {
 fn transmitter(plan: &Plan) -> Tx {
     let source = Source { address: SOURCE.into(), mac: Mac([2, 0, 0, 0, 0, 1]), vlan: None };
     let templates = probe::templates(&plan.probes, &[source], &plan.dress);
-    let shape = Shape { threads: 1, waiting: 1 << 12, window_ns: 0, first_step: 0, run: 1 };
+    let shape = Shape { threads: 1, waiting: 1 << 12, window_ns: 0, first_step: 0, reached: 0, run: 1 };
     let progress = Arc::new(Progress::in_memory(shape).expect("memory"));
     Tx::new(TxParts {
         queue: Box::new(Taking(0)),
@@ -88,8 +90,11 @@ fn transmitter(plan: &Plan) -> Tx {
         answers: Queue::new(16),
         questions: Queue::new(4),
         records: Queue::new(16),
+        closing: Arc::new(Closing::new(64)),
         sources: vec![source],
         stop: Arc::new(AtomicBool::new(false)),
+        pause: Arc::default(),
+        restraint: Restraint::new(Arc::default(), None),
         stats: (Arc::new(Stats::new(1, 1, 0)), 0),
         log: progress.log(0),
         epoch_offset_ns: 0,
@@ -120,6 +125,7 @@ fn receiver(plan: &Plan, records: &Queue<swath::event::Record>) -> Rx {
         answers_for: Vec::new(),
         questions: Queue::new(4),
         answered: Arc::default(),
+        closing: Arc::new(Closing::new(64)),
         stats: (Arc::new(Stats::new(0, 1, 0)), 0),
         epoch_offset_ns: 0,
     })

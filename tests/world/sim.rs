@@ -356,6 +356,7 @@ pub(crate) fn run(case: &Arc<Case>, plan: &Plan, part: &Part) -> Result<Ran, Str
     bench.close()
 }
 
+#[allow(clippy::too_many_lines, reason = "the parts of a scan, each written out once")]
 fn bench(case: &Arc<Case>, plan: &Plan, part: &Part) -> Result<Bench, String> {
     let faults = &case.faults;
     let mut lots = Lots::new(case.seed ^ part.number << 32 ^ 0x77);
