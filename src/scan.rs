@@ -127,18 +127,15 @@ pub fn run(
     let templates = probe::templates(&plan.probes, &setup.sources, &plan.dress);
     let resets = probe::resets(&setup.sources, &plan.dress);
     let mut link = open_link(plan, setup, (&templates, &resets))?;
-    if link.hides_answers && setup.closes == Who::Kernel {
-        return Err(ScanError::Link(LinkError::Unusable {
-            name: setup.backend.name,
-            reason: NOT_THE_KERNEL.into(),
-        }));
-    }
     let outlets = outlets()?;
     let stats = Arc::new(Stats::new(link.tx.len(), link.rx.len(), outlets.len()));
     let records = Queue::new(RECORDS);
     let (distributor, mut writers) = writer::split(records.clone(), &stats, outlets);
-    let hold_back = |writer: &mut Writer| writer.hold_back(Heavy::new(setup.limits, plan.ports_of_a_host()));
-    writers.iter_mut().for_each(hold_back);
+    let heavy = || Heavy::new(setup.limits, plan.ports_of_a_host());
+    writers.iter_mut().for_each(|writer| writer.hold_back(heavy()));
+    for (writer, held) in writers.iter_mut().zip(&persist.held) {
+        writer.already_holds(held.clone());
+    }
     let mut manifest = manifest::at_start(plan, setup, argv);
     writers.iter_mut().try_for_each(|writer| writer.begin(&manifest))?;
     let signals = signals::Signals::catch(persist.reread.is_some())?;
@@ -150,40 +147,35 @@ pub fn run(
     let progress = match ready {
         Ok(progress) => progress,
         Err(error) => {
-            let status =
-                if matches!(error, ScanError::Interrupted) { Status::Interrupted } else { Status::Failed };
-            manifest::close(&mut manifest, status, manifest::summary(&stats, &walk, 0));
+            manifest::close(&mut manifest, called_off(&error), manifest::summary(&stats, &walk, 0));
             writer::finish(writers, &mut manifest);
             return Err(error);
         }
     };
     let start_ns = clock::monotonic_ns();
     let pace = Arc::new(Pace::new(setup.rate));
-    let excludes = Arc::new(Excludes::default());
     let cap = setup.prefix_cap.map(|milli| Arc::new(PrefixCap::new(milli)));
     let cpus = if setup.pin { affinity::spread(stats.tx.len() + stats.rx.len()) } else { Vec::new() };
     let answered = Arc::new(PortCounts::new(plan.space.port_targets()));
-    let questions = Queue::new(ANSWERS);
     let resets = resets.iter().map(Template::family).collect();
     let closing = Arc::new(Closing::new(HALF_OPEN));
-    let templates = (templates, resets);
     let job = Job {
         plan,
         setup,
         key,
-        templates,
+        templates: (templates, resets),
         walk,
         pace,
         records,
         closing,
         stats,
         answered,
-        questions,
+        questions: Queue::new(ANSWERS),
         start_ns,
         cpus,
         persist,
         progress,
-        excludes,
+        excludes: Arc::default(),
         cap,
     };
     let control = Control { probing: AtomicUsize::new(link.tx.len()), ..Control::default() };
@@ -201,6 +193,11 @@ pub fn run(
         watch(&job, &control, (&signals, takeover), threads)
     });
     Ok(close(&job, &control, outcome, manifest))
+}
+
+/// What a scan that sent no probe is called.
+fn called_off(error: &ScanError) -> Status {
+    if matches!(error, ScanError::Interrupted) { Status::Interrupted } else { Status::Failed }
 }
 
 /// What every thread knows.
@@ -305,7 +302,7 @@ fn open_link(
     (templates, resets): (&[Assigned], &[Template]),
 ) -> Result<Link, LinkError> {
     let probes = templates.iter().map(|assigned| &assigned.template);
-    (setup.backend.open)(&LinkSpec {
+    let link = (setup.backend.open)(&LinkSpec {
         argument: setup.argument.clone(),
         interface: setup.interface.clone(),
         templates: probes.chain(resets).cloned().collect(),
@@ -320,7 +317,11 @@ fn open_link(
         queues: setup.queues,
         receive: setup.receive,
         attach: true,
-    })
+    })?;
+    if link.hides_answers && setup.closes == Who::Kernel {
+        return Err(LinkError::Unusable { name: setup.backend.name, reason: NOT_THE_KERNEL.into() });
+    }
+    Ok(link)
 }
 
 /// The addresses that frames for us go to: our own, and the groups in which neighbours ask for those that no interface has.

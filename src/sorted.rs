@@ -79,7 +79,7 @@ impl Merged<'_> {
     ///
     /// # Errors
     /// When a run cannot be read, or is not in order.
-    pub fn next(&mut self) -> io::Result<Option<Record>> {
+    pub fn take(&mut self) -> io::Result<Option<Record>> {
         let Some(mut head) = self.heads.peek_mut() else { return Ok(None) };
         let run = &mut self.runs[head.0.1];
         let record = run.batch[run.at];
@@ -193,9 +193,9 @@ mod tests {
         expected.sort_unstable();
         let mut merged = merge(sorter.into_runs().expect("room on disk")).expect("reads");
         for key in expected {
-            assert_eq!(merged.next().expect("reads").map(|record| record.sort_key()), Some(key));
+            assert_eq!(merged.take().expect("reads").map(|record| record.sort_key()), Some(key));
         }
-        assert!(merged.next().expect("reads").is_none());
+        assert!(merged.take().expect("reads").is_none());
     }
 
     #[test]
@@ -206,6 +206,6 @@ mod tests {
             Ok(())
         });
         let mut merged = merge(vec![run]).expect("the first batch is in order");
-        assert!(merged.next().is_err());
+        assert!(merged.take().is_err());
     }
 }

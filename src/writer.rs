@@ -18,6 +18,7 @@
 
 mod lane;
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 
@@ -27,6 +28,7 @@ use crate::queue::Queue;
 use crate::select::Expression;
 use crate::sink::{Sink, SinkError, SinkErrorKind};
 use crate::stats::{SinkCounters, Stats};
+use crate::target::Target;
 
 pub use lane::{Distributor, Lane};
 
@@ -120,6 +122,8 @@ pub struct Writer {
     /// Hosts and prefixes that answer for everything; results beyond their limits are held back.
     heavy: Option<Heavy>,
     held: Vec<Record>,
+    /// Verdicts that stand in its outputs since an earlier run.
+    stand: HashSet<(Target, State)>,
     uncommitted_since_ns: Option<u64>,
     /// Records taken from the queue.
     popped: u64,
@@ -219,6 +223,7 @@ impl Writer {
             kept: Vec::with_capacity(BATCH),
             heavy: None,
             held: Vec::new(),
+            stand: HashSet::new(),
             uncommitted_since_ns: None,
             popped: 0,
             horizon: None,
@@ -230,6 +235,11 @@ impl Writer {
     /// Holds back open ports beyond the limits of `heavy`, for every sink alike. They count as suppressed.
     pub fn hold_back(&mut self, heavy: Heavy) {
         self.heavy = Some(heavy).filter(|heavy| !heavy.is_idle());
+    }
+
+    /// Verdicts that its outputs hold since an earlier run of the scan: they are not written again, and count as filtered.
+    pub fn already_holds(&mut self, verdicts: HashSet<(Target, State)>) {
+        self.stand = verdicts;
     }
 
     /// Announces the scan to every sink. Call it once, before the first packet.
@@ -376,9 +386,11 @@ impl Writer {
     /// Gives the batch to one sink, without the records it is not shown.
     fn write_to(&mut self, index: usize) -> Result<(), SinkError> {
         let (slot, counters) = (&mut self.slots[index], &self.stats.sinks[self.first + index]);
-        let (show, select) = (slot.outlet.show, slot.outlet.select.as_ref());
+        let (show, select, stand) = (slot.outlet.show, slot.outlet.select.as_ref(), &self.stand);
         let selected = |record: &Record| select.is_none_or(|select| select.holds(record, None));
-        let shown = self.batch.iter().filter(|record| show.contains(record.state) && selected(record));
+        let news = |record: &Record| stand.is_empty() || !stand.contains(&(record.target(), record.state));
+        let wanted = |record: &&Record| show.contains(record.state) && selected(record) && news(record);
+        let shown = self.batch.iter().filter(wanted);
         let count = shown.clone().count();
         counters.filtered.add((self.batch.len() - count) as u64);
         if slot.failed {

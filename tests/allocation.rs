@@ -78,7 +78,7 @@ impl RxQueue for Again {
 fn transmitter(plan: &Plan) -> Tx {
     let source = Source { address: SOURCE.into(), mac: Mac([2, 0, 0, 0, 0, 1]), vlan: None };
     let templates = probe::templates(&plan.probes, &[source], &plan.dress);
-    let shape = Shape { threads: 1, waiting: 1 << 12, window_ns: 0, first_step: 0, run: 1 };
+    let shape = Shape { threads: 1, waiting: 1 << 12, window_ns: 0, first_step: 0, reached: 0, run: 1 };
     let progress = Arc::new(Progress::in_memory(shape).expect("memory"));
     Tx::new(TxParts {
         queue: Box::new(Taking(0)),
@@ -125,7 +125,7 @@ fn receiver(plan: &Plan, records: &Queue<swath::event::Record>) -> Rx {
         answers_for: Vec::new(),
         questions: Queue::new(4),
         answered: Arc::default(),
-        closing: Arc::new(Closing::new(1)),
+        closing: Arc::new(Closing::new(64)),
         stats: (Arc::new(Stats::new(0, 1, 0)), 0),
         epoch_offset_ns: 0,
     })

@@ -21,6 +21,7 @@ mod atomic {
     pub(super) use loom::sync::atomic::{AtomicU64, Ordering};
 }
 
+#[allow(unreachable_pub, reason = "the library has it public")]
 #[path = "../src/pace/word.rs"]
 mod word;
 
@@ -67,6 +68,7 @@ mod parts {
     }
 }
 
+#[allow(unreachable_pub, reason = "the library has it public")]
 #[path = "../src/queue/bounded.rs"]
 mod bounded;
 

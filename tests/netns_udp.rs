@@ -54,6 +54,7 @@ fn records(ran: &Ran) -> Vec<(u64, String)> {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "one server after the other, each in a few lines")]
 fn netns_real_servers_are_found_open_by_answers_in_their_own_protocol() {
     let Some(lab) = Lab::up() else { return };
     let directory = lab.path("");

@@ -522,6 +522,7 @@ fn hostile_bytes_reach_postgres_as_they_are() {
 /// Records arrive at a steady rate while the server is killed, hung, its connections cut and its disk filled. No record
 /// is missing or twice, and whoever pushes never waits.
 #[test]
+#[allow(clippy::too_many_lines, reason = "one story of twenty faults")]
 fn a_server_that_fails_in_every_way_costs_no_record_and_no_pause() {
     let Some(cluster) = Cluster::start(Some("400m")) else { return };
     let cluster = &cluster;
@@ -534,6 +535,7 @@ fn a_server_that_fails_in_every_way_costs_no_record_and_no_pause() {
         name: argument.clone(),
         sink: open(argument),
         show: Show::ALL,
+        select: None,
         stdout: false,
     });
     let queue = Queue::new(1 << 16);

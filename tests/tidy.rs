@@ -67,7 +67,7 @@ const LAW: &[(&str, &[&str])] = &[
         ],
     ),
     ("rx", &["closing", "dedup", "event", "link", "probe", "pulse", "queue", "stats", "target", "wire"]),
-    ("writer", &["event", "heavy", "queue", "select", "sink", "spool", "stats"]),
+    ("writer", &["event", "heavy", "queue", "select", "sink", "spool", "stats", "target"]),
     // L4
     (
         "plan",

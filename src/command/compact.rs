@@ -61,7 +61,7 @@ struct Distinct {
 impl Distinct {
     fn fill(&mut self, batch: &mut Vec<Record>) -> std::io::Result<()> {
         while batch.len() < BATCH
-            && let Some(record) = self.merged.next()?
+            && let Some(record) = self.merged.take()?
         {
             self.read += 1;
             let (is_v6, address, port, protocol, _) = record.sort_key();

@@ -10,36 +10,45 @@ use crate::cli::Args;
 use crate::event::{Observations, Record, State};
 use crate::plan::Plan;
 use crate::source;
-use crate::target::Cursor;
+use crate::target::{Cursor, Target};
 use crate::writer::Show;
 
-/// The verdicts, target numbers of the plan and states, that every output that shows them holds. An output that cannot
-/// be read back (standard output, for one) holds nothing for sure: what it shows is written again rather than lost.
-pub(super) fn verdicts(args: &Args, plan: &Plan, restart: &Restart, places: &Places) -> Vec<(u64, State)> {
+/// What the outputs hold.
+#[derive(Default)]
+pub(super) struct Held {
+    /// Target numbers and states that every output that shows them holds: a repetition is no news. An output that cannot
+    /// be read back (standard output, for one) holds nothing for sure: what it shows is written again rather than lost.
+    pub(super) everywhere: Vec<(u64, State)>,
+    /// What each output holds: it is not given that again. One may have been ahead of the others when the process ended.
+    pub(super) each: Vec<HashSet<(Target, State)>>,
+}
+
+/// Reads what the outputs hold of the probes that are sent again.
+pub(super) fn verdicts(args: &Args, plan: &Plan, restart: &Restart, places: &Places) -> Held {
     if restart.window == 0 {
-        return Vec::new();
+        return Held::default();
     }
     let mut outputs = Vec::new();
     for (argument, kind, place) in places {
         let show = Show::states(&args.shown());
         let show = if kind.tells_state { show } else { show.unambiguous() };
-        let held = match source::source_named(kind.name).filter(|_| !place.stdout) {
-            None => HashSet::new(),
-            Some(_) => read(&format!("{}:{}", kind.name, place.path.display()), plan, restart)
-                .unwrap_or_else(|error| {
-                    complain(&format!(
-                        "swath: {argument} cannot be read back, so some of it may stand twice: {error}\n"
-                    ));
-                    HashSet::new()
-                }),
-        };
+        let readable = source::source_named(kind.name).filter(|_| !place.stdout);
+        let held = readable.map(|_| read(&format!("{}:{}", kind.name, place.path.display()), plan, restart));
+        let held = held.unwrap_or_else(|| Ok(HashSet::new())).unwrap_or_else(|error| {
+            complain(&format!(
+                "swath: {argument} cannot be read back, so some of it may stand twice: {error}\n"
+            ));
+            HashSet::new()
+        });
         outputs.push((show, held));
     }
-    let all: HashSet<(u64, State)> = outputs.iter().flat_map(|(_, held)| held.iter().copied()).collect();
-    let everywhere = |verdict: &(u64, State)| {
+    let all: HashSet<(Target, State)> = outputs.iter().flat_map(|(_, held)| held.iter().copied()).collect();
+    let everywhere = all.into_iter().filter(|verdict| {
         outputs.iter().all(|(show, held)| !show.contains(verdict.1) || held.contains(verdict))
-    };
-    all.into_iter().filter(everywhere).collect()
+    });
+    let everywhere =
+        everywhere.filter_map(|(target, state)| plan.space.rank(&target).map(|number| (number, state)));
+    Held { everywhere: everywhere.collect(), each: outputs.into_iter().map(|(_, held)| held).collect() }
 }
 
 /// The verdicts of one output about targets that are probed again.
@@ -47,7 +56,7 @@ fn read(
     argument: &str,
     plan: &Plan,
     restart: &Restart,
-) -> Result<HashSet<(u64, State)>, source::SourceError> {
+) -> Result<HashSet<(Target, State)>, source::SourceError> {
     let mut source = source::open(argument)?;
     let (order, cursors, mut held) = (plan.order(), plan.shard.cursors(plan.space.len()), HashSet::new());
     let size = cursors.end - cursors.start;
@@ -62,7 +71,7 @@ fn read(
     while source.read(&mut batch)? {
         let verdict = |record: &Record| {
             let number = plan.space.rank(&record.target())?;
-            again(order.cursor(number)).map(|()| (number, record.state))
+            again(order.cursor(number)).map(|()| (record.target(), record.state))
         };
         held.extend(batch.records.iter().filter_map(verdict));
     }

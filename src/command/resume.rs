@@ -80,8 +80,8 @@ fn go_on(
         ..Persist::default()
     };
     let ended = carry_out(args, plan, argv, |places, _| {
-        let seen = held::verdicts(args, plan, &restart, places);
-        Ok(Persist { seen, ..persist })
+        let held = held::verdicts(args, plan, &restart, places);
+        Ok(Persist { seen: held.everywhere, held: held.each, ..persist })
     })?;
     Ok(report(args, &ended))
 }

@@ -37,7 +37,8 @@ fn open(spec: &LinkSpec) -> Result<Link, LinkError> {
     if spec.queues.rx != 1 {
         return Err(unusable("it has one receive queue; leave --rx-threads out"));
     }
-    let (mut tx, mut rx): (Vec<Box<dyn TxQueue>>, Vec<Box<dyn RxQueue>>) = (Vec::new(), Vec::new());
+    let mut tx: Vec<Box<dyn TxQueue>> = Vec::new();
+    let mut rx: Vec<Box<dyn RxQueue>> = Vec::new();
     for _ in 0..spec.queues.tx {
         let (sender, receiver) = channel(interface)?;
         let (stamper, name) = (Stamper::new(spec), interface.name.clone());
@@ -57,9 +58,10 @@ fn unusable(reason: &str) -> LinkError {
     LinkError::Unusable { name: BACKEND.name, reason: reason.to_owned() }
 }
 
-fn channel(
-    interface: &LinkInterface,
-) -> Result<(Box<dyn DataLinkSender>, Box<dyn DataLinkReceiver>), LinkError> {
+/// Both ends of a channel.
+type Ends = (Box<dyn DataLinkSender>, Box<dyn DataLinkReceiver>);
+
+fn channel(interface: &LinkInterface) -> Result<Ends, LinkError> {
     let found = pnet_datalink::interfaces().into_iter().find(|found| found.name == interface.name);
     let found = found.ok_or_else(|| unusable(&format!("it finds no interface {}", interface.name)))?;
     let config = Config {

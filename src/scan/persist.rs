@@ -1,5 +1,6 @@
 //! The checkpoint of a running scan: made before the first probe, kept up while it runs, closed at the end.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
@@ -16,7 +17,7 @@ use crate::gate::Gate;
 use crate::plan::{Plan, Setup};
 use crate::restraint::{DEFERRED_MAX, Gates};
 use crate::sys::clock;
-use crate::target::AddressSet;
+use crate::target::{AddressSet, Target};
 use crate::text::{counted, harmless};
 
 /// How a scan is to survive its process.
@@ -34,6 +35,8 @@ pub struct Persist {
     pub waiting: Vec<u64>,
     /// Verdicts, target numbers and states, that the outputs hold of probes that are sent again.
     pub seen: Vec<(u64, State)>,
+    /// What each output holds of them, in the order of the outputs.
+    pub held: Vec<HashSet<(Target, State)>>,
     /// Whether a note stays when the scan is complete, for `swath merge`.
     pub keep_note: bool,
     /// What was excluded after the plan was made, before this run.

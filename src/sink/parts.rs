@@ -213,7 +213,7 @@ impl Directory {
         let mut merged = merge(runs)?;
         self.publish(path, &manifests, &mut |batch| {
             while batch.len() < MERGE_RECORDS
-                && let Some(record) = merged.next()?
+                && let Some(record) = merged.take()?
             {
                 batch.push(record);
             }

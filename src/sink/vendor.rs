@@ -15,7 +15,7 @@ static VENDORS: LazyLock<HashMap<[u8; 3], String>> = LazyLock::new(|| {
     std::fs::read(PLACE).map(|bytes| read(&String::from_utf8_lossy(&bytes))).unwrap_or_default()
 });
 
-/// Reads lines of the form `28-6F-B9   (hex)		Nokia Shanghai Bell Co., Ltd.`; all others are for people.
+/// Reads lines of the form `28-6F-B9   (hex)   Nokia Shanghai Bell Co., Ltd.`; all others are for people.
 fn read(text: &str) -> HashMap<[u8; 3], String> {
     let entry = |line: &str| {
         let (block, name) = line.split_once("(hex)")?;

@@ -6,6 +6,12 @@
 //! keep inputs that behaved in a new way. An input that breaks something is written into tests/corpus before the test
 //! fails, and is a regression test from then on.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::print_stdout,
+    reason = "tests cast numbers they drew themselves, and say what they measured"
+)]
+
 mod mutate;
 mod parsers;
 mod receive;

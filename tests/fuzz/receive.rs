@@ -16,7 +16,7 @@ use swath::link::{FrameSpan, LinkError, Received, RxQueue};
 use swath::probe::{Judge, PROBES, by_name};
 use swath::queue::Queue;
 use swath::rx::{Rx, RxParts};
-use swath::sink::{Existing, Place, Sink, sink_named};
+use swath::sink::{Place, Sink, sink_named};
 use swath::stats::{Counter, Stats};
 use swath::target::{AddressSet, Endpoints, Port, PortSet, RangeList, Space, Target};
 use swath::wire;
@@ -121,7 +121,7 @@ impl Path {
         let directory = tempfile::tempdir().expect("a directory");
         let sinks = TEXT_SINKS.map(|name| {
             let path = directory.path().join(name);
-            let place = Place { path: path.clone(), stdout: false, existing: Existing::Refuse };
+            let place = Place { path: path.clone(), ..Place::default() };
             (name, path, (sink_named(name).expect("a sink").open)(&place).expect("opened"))
         });
         Path { frame, rx, stats, records, sinks: sinks.into(), written: 0, directory }

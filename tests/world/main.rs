@@ -4,6 +4,12 @@
 //! `SWATH_WORLD_SEEDS=10000` runs so many seeds, `SWATH_WORLD_SEED=17` that one and says what it means. A failure names
 //! its seed.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::print_stdout,
+    reason = "tests cast numbers they drew themselves, and say what they measured"
+)]
+
 mod case;
 mod flood;
 mod loss;
@@ -74,7 +80,7 @@ fn scan(case: &Arc<Case>) -> Result<Whole, String> {
                 if !case.faults.exact {
                     owed.extend(unsaved(case, &ran, death));
                 }
-                (step, part.waiting) = (restart.step, restart.waiting);
+                (step, part.waiting, part.reached) = (restart.step, restart.waiting, restart.reached);
                 continue;
             }
             judge(case, &plan, &ran, &part)?;

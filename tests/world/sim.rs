@@ -314,6 +314,8 @@ pub(crate) struct Part {
     pub(crate) number: u64,
     /// Steps that the run before left behind.
     pub(crate) waiting: Vec<u64>,
+    /// How far any run before had come.
+    pub(crate) reached: u64,
     /// Turns after which the user stops it.
     pub(crate) stop_after: Option<u64>,
     /// Frames after which the process dies, before the next one leaves.
@@ -354,6 +356,7 @@ pub(crate) fn run(case: &Arc<Case>, plan: &Plan, part: &Part) -> Result<Ran, Str
     bench.close()
 }
 
+#[allow(clippy::too_many_lines, reason = "the parts of a scan, each written out once")]
 fn bench(case: &Arc<Case>, plan: &Plan, part: &Part) -> Result<Bench, String> {
     let faults = &case.faults;
     let mut lots = Lots::new(case.seed ^ part.number << 32 ^ 0x77);
@@ -422,6 +425,7 @@ fn bench(case: &Arc<Case>, plan: &Plan, part: &Part) -> Result<Bench, String> {
         waiting: steps.min(70_000) as usize,
         window_ns: faults.wait_ns,
         first_step: plan.first_step,
+        reached: part.reached,
         run: 1 + part.number,
     };
     let progress = Arc::new(Progress::in_memory(shape).map_err(|error| error.to_string())?);
@@ -450,7 +454,6 @@ fn bench(case: &Arc<Case>, plan: &Plan, part: &Part) -> Result<Bench, String> {
             questions: Queue::new(4),
             records: records.clone(),
             sources: vec![source],
-            questions: Queue::new(4),
             stop: Arc::clone(&stop),
             pause: Arc::default(),
             restraint: Restraint::new(Arc::default(), None),
@@ -480,6 +483,7 @@ fn bench(case: &Arc<Case>, plan: &Plan, part: &Part) -> Result<Bench, String> {
         name: name.to_owned(),
         sink: Box::new(Shelf { kept: Arc::clone(kept), buffer: Vec::new(), room }),
         show: Show::ALL,
+        select: None,
         stdout: false,
     };
     let outlets = vec![outlet("good", &kept[0], None), outlet("full", &kept[1], faults.disk)];

@@ -180,7 +180,7 @@ struct Side {
 impl Side {
     fn new(set: Set) -> io::Result<Side> {
         let mut merged = merge(set.runs)?;
-        let ahead = merged.next()?;
+        let ahead = merged.take()?;
         Ok(Side { merged, ahead, verdict: None })
     }
 
@@ -191,7 +191,7 @@ impl Side {
         {
             let mut verdict = Verdict { record };
             loop {
-                self.ahead = self.merged.next()?;
+                self.ahead = self.merged.take()?;
                 match self.ahead {
                     Some(next) if (Verdict { record: next }).key() == verdict.key() => {
                         // Open beats every other state; of equals the later stands.
