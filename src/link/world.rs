@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::batch::Batch;
+use crate::gate::Gate;
 use crate::link::digest::Digest;
 use crate::link::stamper::Stamper;
 use crate::link::{
@@ -96,6 +97,10 @@ impl TxQueue for Transmit {
         self.digest.add(frame);
         self.air.send(frame);
         Ok(true)
+    }
+
+    fn replace_gate(&mut self, gate: &Arc<Gate>) {
+        self.stamper.replace_gate(gate);
     }
 
     fn finish(&mut self) -> Result<Option<String>, LinkError> {

@@ -202,6 +202,10 @@ impl TxQueue for Moody {
     fn send(&mut self, frame: &[u8]) -> Result<bool, LinkError> {
         if self.is_willing() { self.inner.send(frame) } else { Ok(false) }
     }
+
+    fn replace_gate(&mut self, gate: &Arc<swath::gate::Gate>) {
+        self.inner.replace_gate(gate);
+    }
 }
 
 // --- The sinks ------------------------------------------------------------------------------------------------------
