@@ -201,7 +201,12 @@ impl Path {
             }
             if *name == "csv" {
                 let widths: std::collections::BTreeSet<usize> = text.lines().map(columns).collect();
-                assert_eq!(widths.len(), usize::from(!text.is_empty()), "csv: every line has as many fields");
+                let samples: Vec<&str> = widths
+                    .iter()
+                    .filter_map(|&width| text.lines().find(|line| columns(line) == width))
+                    .collect();
+                let same = usize::from(!text.is_empty());
+                assert_eq!(widths.len(), same, "csv: every line has as many fields: {samples:#?}");
             }
         }
         drop(self.directory);
