@@ -296,12 +296,15 @@ mod tests {
             let mut stamper = Stamper::new(&LinkSpec { gate: Arc::clone(&gate), ..sample::spec() });
             stamper.simd = simd;
             let mut batch = sample::batch(0, LANES);
-            batch.destination_v4 = [0xc633_6406; LANES];
-            stamper.stamp(&batch).expect("neighbours of what is excluded pass");
-            batch.destination_v4[lane] = 0xc633_6405;
-            let error = stamper.stamp(&batch).expect_err("excluded");
-            assert!(error.to_string().contains("198.51.100.5"), "lane {lane}: {error}");
-            assert_eq!(stamper.frames().count(), 0);
+            // Neighbours of what is excluded, which the gate looks at twice, and strangers, which it does not.
+            for others in [0xc633_6406, 0xc612_0001] {
+                batch.destination_v4 = [others; LANES];
+                stamper.stamp(&batch).expect("what is not excluded passes");
+                batch.destination_v4[lane] = 0xc633_6405;
+                let error = stamper.stamp(&batch).expect_err("excluded");
+                assert!(error.to_string().contains("198.51.100.5"), "lane {lane}: {error}");
+                assert_eq!(stamper.frames().count(), 0);
+            }
         }
     }
 }
