@@ -89,7 +89,7 @@ mod tests {
                     let text = std::fs::read_to_string(&path).expect("readable");
                     for part in text.split("planted!(").skip(1) {
                         let number: usize =
-                            part.split(',').next().unwrap_or_default().parse().expect("a number");
+                            part.split(',').next().unwrap_or_default().trim().parse().expect("a number");
                         places[number] += 1;
                     }
                 }

@@ -263,11 +263,6 @@ const REFUSED: &[(&str, &[&str])] = &[
     ("198.18.0.1 -p", &["--ports"]),
     ("198.18.0.1 -p80 --open --show closed", &["--open", "--show"]),
     ("198.18.0.1 -p80 --force --append-output", &["--force", "--append-output"]),
-    ("198.18.0.1 -p80 -oJ out.json", &["-oJ", "-o FILE.json"]),
-    ("198.18.0.1 -p80 -oL out.txt", &["-oL", "-o FILE.txt"]),
-    ("198.18.0.1 -p80 -oX out.xml", &["-oX", "-o FILE"]),
-    ("198.18.0.1 -p80 -oG out.gnmap", &["-oG", "-o FILE"]),
-    ("198.18.0.1 -p53 -sU", &["-sU", "SYN"]),
     // Targets.
     ("-p80", &["TARGETS", "-iL"]),
     ("plan -p80", &["TARGETS", "-iL"]),

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::batch::Batch;
+use crate::gate::Gate;
 use crate::link::digest::Digest;
 use crate::link::stamper::Stamper;
 use crate::link::{
@@ -84,6 +85,10 @@ struct Transmit {
 }
 
 impl TxQueue for Transmit {
+    fn replace_gate(&mut self, gate: &Arc<Gate>) {
+        self.stamper.replace_gate(gate);
+    }
+
     fn submit(&mut self, batch: &Batch) -> Result<Accepted, LinkError> {
         self.stamper.stamp(batch)?;
         self.stamper.feed(&mut self.digest);
