@@ -3,7 +3,11 @@
 //! The files under test are compiled here once more, with loom's atomics where the standard library's are otherwise. The
 //! queue itself is crossbeam's, which loom cannot look into: a model with a lock stands for it, so what is checked is our
 //! protocol around it. Loom treats `SeqCst` as `AcqRel` and does not know load buffering; we use neither.
-#![allow(dead_code, reason = "a model uses a part of each file")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "the files are public elsewhere, and a model uses a part of each"
+)]
 
 /// A macro of the library that the files use: no bug is awake here.
 macro_rules! planted {

@@ -103,6 +103,10 @@ impl TxQueue for Transmit {
         Ok(true)
     }
 
+    fn replace_gate(&mut self, gate: &Arc<Gate>) {
+        self.stamper.replace_gate(gate);
+    }
+
     fn finish(&mut self) -> Result<Option<String>, LinkError> {
         Ok(Some(self.digest.to_string()))
     }

@@ -82,8 +82,8 @@ impl Encode for Csv {
         let mut room = [0; LINE_BYTES];
         let mut line = Line::new(&mut room);
         self.encode(record, &mut line);
+        // What stands behind the last but one comma, and is empty in a row without an attachment, is written here.
         text.extend_from_slice(line.as_str().trim_end_matches(",\r\n").as_bytes());
-        text.push(b',');
         text.extend_from_slice(untrusted::word(key).as_bytes());
         text.push(b',');
         untrusted::csv_field(&bytes.0, text);

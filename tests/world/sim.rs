@@ -202,6 +202,10 @@ impl TxQueue for Moody {
     fn send(&mut self, frame: &[u8]) -> Result<bool, LinkError> {
         if self.is_willing() { self.inner.send(frame) } else { Ok(false) }
     }
+
+    fn replace_gate(&mut self, gate: &Arc<swath::gate::Gate>) {
+        self.inner.replace_gate(gate);
+    }
 }
 
 // --- The sinks ------------------------------------------------------------------------------------------------------
@@ -433,6 +437,7 @@ fn bench(case: &Arc<Case>, plan: &Plan, part: &Part) -> Result<Bench, String> {
     let first = progress.log(0);
     part.waiting.iter().for_each(|&step| first.wait(step));
     let paths = if faults.on_link { Path::OnLink } else { Path::Hop(0) };
+    let closing = Arc::new(Closing::new(64));
     let mut rx_queue = None;
     let (mut tx, mut answers) = (Vec::new(), Vec::new());
     for thread in 0..faults.tx_threads {
@@ -448,10 +453,10 @@ fn bench(case: &Arc<Case>, plan: &Plan, part: &Part) -> Result<Bench, String> {
             pace: Arc::clone(&pace),
             paths: Paths::single(paths),
             neighbours: Neighbours::part(hops.clone(), 1, (thread, faults.tx_threads)),
+            closing: Arc::clone(&closing),
             answers: heard,
             questions: Queue::new(4),
             records: records.clone(),
-            closing: Arc::new(Closing::new(64)),
             sources: vec![source],
             stop: Arc::clone(&stop),
             pause: Arc::default(),
@@ -473,7 +478,7 @@ fn bench(case: &Arc<Case>, plan: &Plan, part: &Part) -> Result<Bench, String> {
         answers_for: Vec::new(),
         questions: Queue::new(4),
         answered: Arc::default(),
-        closing: Arc::new(Closing::new(64)),
+        closing,
         stats: (Arc::clone(&stats), 0),
         epoch_offset_ns: EPOCH_NS,
     });
