@@ -267,7 +267,11 @@ const REFUSED: &[(&str, &[&str])] = &[
     ("198.18.0.1 -p80 -oL out.txt", &["-oL", "-o FILE.txt"]),
     ("198.18.0.1 -p80 -oX out.xml", &["-oX", "-o FILE"]),
     ("198.18.0.1 -p80 -oG out.gnmap", &["-oG", "-o FILE"]),
-    ("198.18.0.1 -p53 -sU", &["-sU", "SYN"]),
+    ("198.18.0.1 -p53 -sI", &["-sI", "third party"]),
+    ("198.18.0.1 -p80 -sSF", &["syn", "fin", "one after the other"]),
+    ("198.18.0.1 -p80 -sn", &["-sn", "no ports"]),
+    ("198.18.0.1 -p I:5", &["ICMP type 5", "echo"]),
+    ("198.18.0.1 -p80 --scanflags SYNX", &["SYNX", "URG"]),
     // Targets.
     ("-p80", &["TARGETS", "-iL"]),
     ("plan -p80", &["TARGETS", "-iL"]),
