@@ -14,7 +14,7 @@ use swath::cookie::{CookieKey, CookieLanes, SourcePorts};
 use swath::gate::Gate;
 use swath::generate::Generator;
 use swath::link::digest::Digest;
-use swath::link::{BACKENDS, Filter, LinkSpec, Queues, TxQueue};
+use swath::link::{BACKENDS, Filter, LinkSpec, Queues, Receive, TxQueue};
 use swath::order::{Chunk, Order};
 use swath::probe::{Dress, PROBES};
 use swath::sys::simd::Simd;
@@ -50,6 +50,8 @@ fn null(gate: Gate) -> Box<dyn TxQueue> {
         gate: Arc::new(gate),
         filter: Filter { addresses: Vec::new(), port_first: 0, port_last: 0, any_protocol: false },
         queues: Queues::ONE,
+        receive: Receive::Packet,
+        attach: true,
     };
     (backend.open)(&spec).expect("the null link opens").tx.remove(0)
 }

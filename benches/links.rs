@@ -122,7 +122,17 @@ fn scan(lab: &Lab, sink: &Sink, name: &str) {
     let ports = if name == "xdp_live" { "1-400" } else { "1-40" };
     let before = sink.settled();
     let output = Command::new("ip")
-        .args(["netns", "exec", &lab.near, env!("CARGO_BIN_EXE_swath"), "198.18.0.0/15", "-p", ports])
+        .args([
+            "netns",
+            "exec",
+            &lab.near,
+            env!("CARGO_BIN_EXE_swath"),
+            "198.18.0.0/15",
+            "-p",
+            ports,
+            "--control-share",
+            "0",
+        ])
         .args(["--rate", "max", "--link", name, "-e", "v0", "--wait", "0"])
         .output()
         .expect("started");

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use swath::event::{Manifest, Proof, Reason, Record, State, Status};
-use swath::sink::{Existing, Place, SINKS, Sink, SinkKind};
+use swath::sink::{Place, SINKS, Sink, SinkKind};
 use swath::target::{Port, Protocol, Target};
 use swath::writer::BATCH;
 
@@ -44,7 +44,7 @@ fn benches(criterion: &mut Criterion) {
 /// Writes all records to a new file, and ends it if asked to; returns the time that took.
 fn measure(kind: &SinkKind, records: &[Record], whole: bool) -> Duration {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let place = Place { path: directory.path().join("records"), stdout: false, existing: Existing::Refuse };
+    let place = Place { path: directory.path().join("records"), ..Place::default() };
     let opened = Instant::now();
     let mut sink = (kind.open)(&place).expect("opens");
     sink.begin(&manifest()).expect("begins");

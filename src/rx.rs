@@ -7,10 +7,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::closing::{Closing, HalfOpen};
 use crate::dedup::Dedup;
-use crate::event::{Invalid, Proof, Record, State};
+use crate::event::{Invalid, Proof, Reason, Record, State};
 use crate::link::{LinkError, RxQueue};
 use crate::probe::{Judge, Judgement, Probe};
+use crate::pulse::Pulse;
 use crate::queue::Queue;
 use crate::stats::{PortCounts, RxCounters, Stats};
 use crate::target::Space;
@@ -52,6 +54,8 @@ pub struct RxParts {
     pub questions: Queue<Asked>,
     /// How many targets of each port answered.
     pub answered: Arc<PortCounts>,
+    /// Where half-open connections go that swath closes itself.
+    pub closing: Arc<Closing>,
     /// The scan's counters and which receive thread this is.
     pub stats: (Arc<Stats>, usize),
     /// What to add to `now` for the time since the Unix epoch, in nanoseconds.
@@ -65,11 +69,13 @@ struct Desk {
     judge: Judge,
     space: Arc<Space>,
     dedup: Dedup,
+    pulse: Pulse,
     records: Queue<Record>,
     answers: Vec<Queue<Announcement>>,
     answers_for: Vec<IpAddr>,
     questions: Queue<Asked>,
     answered: Arc<PortCounts>,
+    closing: Arc<Closing>,
     stats: (Arc<Stats>, usize),
 }
 
@@ -88,6 +94,7 @@ impl Rx {
             answers_for,
             questions,
             answered,
+            closing,
             stats,
             epoch_offset_ns,
         } = parts;
@@ -97,11 +104,13 @@ impl Rx {
             judge,
             space,
             dedup,
+            pulse: Pulse::default(),
             records,
             answers,
             answers_for,
             questions,
             answered,
+            closing,
             stats,
         };
         Rx {
@@ -122,7 +131,7 @@ impl Rx {
     pub fn step(&mut self, now_ns: u64, timeout: Duration) -> Result<bool, LinkError> {
         if DROPS_EVERY_NS <= now_ns.wrapping_sub(self.drops_read_ns) {
             self.drops_read_ns = now_ns;
-            self.desk.counters().kernel_drops.assign(self.queue.drops()?);
+            self.read_drops()?;
         }
         if !self.flush_backlog() {
             return Ok(false);
@@ -161,7 +170,14 @@ impl Rx {
     /// # Errors
     /// When it cannot be read.
     pub fn finish(&mut self) -> Result<(), LinkError> {
-        self.desk.counters().kernel_drops.assign(self.queue.drops()?);
+        self.read_drops()
+    }
+
+    fn read_drops(&mut self) -> Result<(), LinkError> {
+        match self.queue.drops()? {
+            Some(drops) => self.desk.counters().kernel_drops.assign(drops),
+            None => self.desk.counters().drops_unknown.assign(1),
+        }
         Ok(())
     }
 
@@ -174,7 +190,7 @@ impl Rx {
             }
             pushed += 1;
         }
-        self.backlog.drain(..pushed);
+        self.backlog.drain(..planted!(21, self.backlog.len(), pushed));
         self.backlog.is_empty()
     }
 }
@@ -221,6 +237,13 @@ impl Desk {
         let mut refused = [None; CHUNK];
         for probe in &self.probes {
             probe.classify_all(segments, &self.judge, judgements);
+            let mut numbers = [None; CHUNK];
+            for (number, judgement) in numbers.iter_mut().zip(judgements.iter()) {
+                if let Judgement::Reply(record) = judgement {
+                    *number = self.space.rank(&record.target());
+                }
+            }
+            self.dedup.touch(&numbers[..judgements.len().min(CHUNK)]);
             for (index, judgement) in judgements.iter().enumerate() {
                 let bit = 1 << index;
                 match judgement {
@@ -230,9 +253,9 @@ impl Desk {
                     Judgement::Reply(record) => {
                         unsettled &= !bit;
                         settle(
-                            record,
-                            (&self.space, &mut self.dedup),
-                            (&self.stats.0.rx[self.stats.1], &self.answered),
+                            (record, numbers[index]),
+                            (&self.space, &mut self.dedup, &mut self.pulse, &self.closing),
+                            (&self.stats.0, self.stats.1, &self.answered),
                             accepted,
                         );
                     }
@@ -252,12 +275,13 @@ impl Desk {
 
 /// Counts a reply and, when it is new, keeps it under the protocol number that everybody knows.
 fn settle(
-    record: &Record,
-    (space, dedup): (&Space, &mut Dedup),
-    (counters, answered): (&RxCounters, &PortCounts),
+    (record, rank): (&Record, Option<u64>),
+    (space, dedup, pulse, closing): (&Space, &mut Dedup, &mut Pulse, &Closing),
+    (stats, thread, answered): (&Stats, usize, &PortCounts),
     accepted: &mut Vec<Record>,
 ) {
-    let Some(number) = space.rank(&record.target()) else {
+    let counters = &stats.rx[thread];
+    let Some(number) = planted!(28, rank.or(Some(0)), rank) else {
         // What proves little may be anybody's packet; what proves much and is not in the plan is an alarm.
         if record.proof == Proof::Weak {
             counters.not_ours.add(1);
@@ -266,11 +290,28 @@ fn settle(
         }
         return;
     };
-    // However many questions say that a host is up, it is one fact.
-    let number = if record.state == State::Up { space.host(number) } else { number };
+    if record.state == State::Closed
+        && record.reason == Reason::PORT_UNREACH
+        && let Some(every_ms) = pulse.note(record.responder(), record.time_ns, stats.tx_total(|tx| &tx.sent))
+    {
+        counters.rationed.add(1);
+        counters.ration_ms.assign(counters.ration_ms.value().max(every_ms));
+    }
+    // Every one: a SYN-ACK that comes again says that the connection still is half open.
+    if record.state == State::Open && record.reason == Reason::SYN_ACK && closing.is_ours() {
+        let noted = closing.push(HalfOpen { number, pass: record.pass });
+        counters.unclosed.add(u64::from(!noted));
+    }
+    // However many questions say that a host is up, it is one fact; and so is a port that answers several payloads.
+    let port = record.target().of_first_payload();
+    let number = match record.state {
+        State::Up => space.host(number),
+        _ if port != record.target() => space.rank(&port).unwrap_or(number),
+        _ => number,
+    };
     let seen = dedup.insert(number, record.state, record.pass);
     if seen.first {
-        answered.answered(record.target().port);
+        answered.answered(port.port);
     }
     count_passes(counters, record.pass, seen.passes_before);
     if seen.new {
@@ -315,7 +356,7 @@ fn count_passes(counters: &RxCounters, pass: u8, before: u8) {
         counters.both.add(1);
     } else if pass != 0 && !later {
         counters.later.add(1);
-        counters.both.add(u64::from(first));
+        counters.both.add(planted!(31, 1, u64::from(first)));
     }
 }
 

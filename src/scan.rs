@@ -3,11 +3,13 @@
 //! Invariant: decides nothing about a packet. Every decision is in `tx`, `rx` and `writer`, whose steps are called
 //! here with the time.
 
+pub mod events;
 mod gateway;
 mod manifest;
 mod persist;
 mod signals;
 mod status;
+mod takeover;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -18,31 +20,36 @@ use std::time::Duration;
 
 use rand::TryRng;
 
-use crate::batch::Assigned;
+use crate::batch::{Assigned, Family, Template};
 use crate::checkpoint::{CheckpointError, Progress};
+use crate::closing::{Closing, Who};
 use crate::cookie::CookieKey;
 use crate::dedup::{self, Dedup};
-use crate::event::{Manifest, Record, Status, Summary};
+use crate::event::{Course, Manifest, NetworkEvent, Record, Status, Summary};
 use crate::generate::Generator;
-use crate::link::{Filter, Framing, Link, LinkError, LinkSpec};
+use crate::heavy::Heavy;
+use crate::link::{self, Filter, Framing, Link, LinkError, LinkSpec};
 use crate::neighbour::Neighbours;
 use crate::order::Walk;
 use crate::pace::{Governor, Pace, Rate};
 use crate::plan::{Plan, Setup};
 use crate::probe::{self, Judge};
 use crate::queue::Queue;
+use crate::restraint::{Excludes, PrefixCap, Restraint};
 use crate::rx::{Rx, RxParts};
 use crate::sink::SinkError;
-use crate::stats::{PortCounts, Stats};
-use crate::sys::{affinity, clock};
+use crate::stats::{PortCounts, Stats, TxCounters};
+use crate::sys::nftables::SynAcks;
+use crate::sys::{affinity, clock, rtnetlink};
 use crate::target::Protocol;
 use crate::tx::{Step, Tx, TxParts};
 use crate::wire::arp::{Announcement, Asked};
 use crate::wire::{self, nd};
 use crate::writer::{self, Distributor, Outlet, Writer, WriterEvent};
 
-pub use manifest::ledger;
-pub use persist::Persist;
+pub use manifest::{ledger, summary};
+use persist::Later;
+pub use persist::{Persist, Reread};
 
 /// How a scan ended.
 pub struct Ended {
@@ -58,6 +65,8 @@ pub struct Ended {
     pub status: Status,
     /// The checkpoint to go on with, when it is not complete and has one.
     pub checkpoint: Option<PathBuf>,
+    /// What happened on the way.
+    pub course: Course,
     /// What the links had to say: digests of the frames, for one.
     pub remarks: Vec<String>,
     /// Why it is not complete, or what a sink could not do.
@@ -116,58 +125,79 @@ pub fn run(
 ) -> Result<Ended, ScanError> {
     let key = cookie_key(plan, setup)?;
     let templates = probe::templates(&plan.probes, &setup.sources, &plan.dress);
-    let mut link = open_link(plan, setup, &templates)?;
+    let resets = probe::resets(&setup.sources, &plan.dress);
+    let mut link = open_link(plan, setup, (&templates, &resets))?;
     let outlets = outlets()?;
     let stats = Arc::new(Stats::new(link.tx.len(), link.rx.len(), outlets.len()));
     let records = Queue::new(RECORDS);
     let (distributor, mut writers) = writer::split(records.clone(), &stats, outlets);
+    let heavy = || Heavy::new(setup.limits, plan.ports_of_a_host());
+    writers.iter_mut().for_each(|writer| writer.hold_back(heavy()));
+    for (writer, held) in writers.iter_mut().zip(&persist.held) {
+        writer.already_holds(held.clone());
+    }
     let mut manifest = manifest::at_start(plan, setup, argv);
     writers.iter_mut().try_for_each(|writer| writer.begin(&manifest))?;
-    let signals = signals::Signals::catch()?;
+    let signals = signals::Signals::catch(persist.reread.is_some())?;
     let cursors = plan.shard.cursors(plan.space.len());
     let walk = Walk::new(cursors, plan.passes, nanoseconds(setup.pass_gap)).from_step(plan.first_step);
-    let walk = Arc::new(walk.carrying(persist.waiting.len() as u64));
+    let walk = Arc::new(walk.controlled(plan.sample()).carrying(persist.waiting.len() as u64));
     let ready = gateway::resolve(setup, &mut link, &signals)
         .and_then(|()| persist::begin(plan, setup, link.tx.len(), (persist, &mut manifest)));
     let progress = match ready {
         Ok(progress) => progress,
         Err(error) => {
-            let status =
-                if matches!(error, ScanError::Interrupted) { Status::Interrupted } else { Status::Failed };
-            manifest::close(&mut manifest, status, manifest::summary(&stats, &walk, 0));
+            manifest::close(&mut manifest, called_off(&error), manifest::summary(&stats, &walk, 0));
             writer::finish(writers, &mut manifest);
             return Err(error);
         }
     };
     let start_ns = clock::monotonic_ns();
     let pace = Arc::new(Pace::new(setup.rate));
+    let cap = setup.prefix_cap.map(|milli| Arc::new(PrefixCap::new(milli)));
     let cpus = if setup.pin { affinity::spread(stats.tx.len() + stats.rx.len()) } else { Vec::new() };
     let answered = Arc::new(PortCounts::new(plan.space.port_targets()));
-    let questions = Queue::new(ANSWERS);
+    let resets = resets.iter().map(Template::family).collect();
+    let closing = Arc::new(Closing::new(HALF_OPEN));
     let job = Job {
         plan,
         setup,
         key,
-        templates,
+        templates: (templates, resets),
         walk,
         pace,
         records,
+        closing,
         stats,
         answered,
-        questions,
+        questions: Queue::new(ANSWERS),
         start_ns,
         cpus,
         persist,
         progress,
+        excludes: Arc::default(),
+        cap,
     };
-    let control = Control::default();
+    let control = Control { probing: AtomicUsize::new(link.tx.len()), ..Control::default() };
+    persist::exclude_at_start(&job, &control)?;
+    let mut takeover = takeover(&job, link.hides_answers);
+    if setup.closes == Who::Swath
+        && let Err(error) = takeover.now()
+    {
+        note(&control.errors, error);
+    }
     status::banner(&job, &link.about);
     let outcome = std::thread::scope(|scope| {
         control.sinks.store(writers.len(), Ordering::Relaxed);
-        let threads = start(scope, &job, &control, link, (distributor, writers));
-        watch(&job, &control, &signals, threads)
+        let threads = start(scope, &job, &control, &signals, (link, distributor, writers));
+        watch(&job, &control, (&signals, takeover), threads)
     });
     Ok(close(&job, &control, outcome, manifest))
+}
+
+/// What a scan that sent no probe is called.
+fn called_off(error: &ScanError) -> Status {
+    if matches!(error, ScanError::Interrupted) { Status::Interrupted } else { Status::Failed }
 }
 
 /// What every thread knows.
@@ -175,10 +205,12 @@ struct Job<'a> {
     plan: &'a Plan,
     setup: &'a Setup,
     key: CookieKey,
-    templates: Vec<Assigned>,
+    /// The templates of the probes, and the families of those behind them that close connections.
+    templates: (Vec<Assigned>, Vec<Family>),
     walk: Arc<Walk>,
     pace: Arc<Pace>,
     records: Queue<Record>,
+    closing: Arc<Closing>,
     stats: Arc<Stats>,
     answered: Arc<PortCounts>,
     /// What neighbours ask about addresses that no interface has.
@@ -188,6 +220,8 @@ struct Job<'a> {
     cpus: Vec<usize>,
     persist: &'a Persist,
     progress: Arc<Progress>,
+    excludes: Arc<Excludes>,
+    cap: Option<Arc<PrefixCap>>,
 }
 
 impl Job<'_> {
@@ -204,18 +238,25 @@ struct Control {
     stop_tx: Arc<AtomicBool>,
     /// No more replies.
     stop_rx: AtomicBool,
+    /// Transmit threads that have probes to send.
+    probing: AtomicUsize,
+    /// Every reply that will come has come.
+    rx_ended: AtomicBool,
     /// The scan cannot go on.
     failed: AtomicBool,
     /// Nobody reads the results any more.
     unread: AtomicBool,
+    /// No probes for the moment: the network changed.
+    pause: Arc<AtomicBool>,
+    events: Mutex<Vec<NetworkEvent>>,
     /// Nothing is left to watch over.
     ended: AtomicBool,
     /// Sinks that still work.
     sinks: AtomicUsize,
     /// When the last transmit thread ended, in nanoseconds since the scan began.
     tx_ended_ns: AtomicU64,
-    /// Transmit threads that have no probe left.
-    tx_done: AtomicUsize,
+    /// What was excluded after the plan was made, and how often.
+    later: Mutex<Later>,
     /// The first step of the order that some transmit thread has not settled.
     resume_step: Mutex<Option<u64>>,
     remarks: Mutex<Vec<String>>,
@@ -255,11 +296,16 @@ fn cookie_key(plan: &Plan, setup: &Setup) -> Result<CookieKey, ScanError> {
     Ok(CookieKey::new(bytes))
 }
 
-fn open_link(plan: &Plan, setup: &Setup, templates: &[Assigned]) -> Result<Link, LinkError> {
-    (setup.backend.open)(&LinkSpec {
+fn open_link(
+    plan: &Plan,
+    setup: &Setup,
+    (templates, resets): (&[Assigned], &[Template]),
+) -> Result<Link, LinkError> {
+    let probes = templates.iter().map(|assigned| &assigned.template);
+    let link = (setup.backend.open)(&LinkSpec {
         argument: setup.argument.clone(),
         interface: setup.interface.clone(),
-        templates: templates.iter().map(|assigned| assigned.template.clone()).collect(),
+        templates: probes.chain(resets).cloned().collect(),
         hops: setup.hops.clone(),
         gate: Arc::new(plan.gate()),
         filter: Filter {
@@ -269,7 +315,13 @@ fn open_link(plan: &Plan, setup: &Setup, templates: &[Assigned]) -> Result<Link,
             any_protocol: templates.iter().any(|assigned| assigned.protocol.wire() == Protocol::IP),
         },
         queues: setup.queues,
-    })
+        receive: setup.receive,
+        attach: true,
+    })?;
+    if link.hides_answers && setup.closes == Who::Kernel {
+        return Err(LinkError::Unusable { name: setup.backend.name, reason: NOT_THE_KERNEL.into() });
+    }
+    Ok(link)
 }
 
 /// The addresses that frames for us go to: our own, and the groups in which neighbours ask for those that no interface has.
@@ -288,14 +340,15 @@ struct Threads<'scope> {
     distributor: ScopedJoinHandle<'scope, ()>,
     writers: Vec<ScopedJoinHandle<'scope, Writer>>,
     keeper: ScopedJoinHandle<'scope, ()>,
+    guard: ScopedJoinHandle<'scope, ()>,
 }
 
 fn start<'scope, 'env: 'scope>(
     scope: &'scope std::thread::Scope<'scope, 'env>,
     job: &'env Job<'env>,
     control: &'env Control,
-    link: Link,
-    (distributor, writers): (Distributor, Vec<Writer>),
+    signals: &'env signals::Signals,
+    (link, distributor, writers): (Link, Distributor, Vec<Writer>),
 ) -> Threads<'scope> {
     let answers: Vec<Queue<Announcement>> = link.tx.iter().map(|_| Queue::new(ANSWERS)).collect();
     let receivers = link.rx.len();
@@ -320,7 +373,11 @@ fn start<'scope, 'env: 'scope>(
     let writers = writers.into_iter().map(|writer| scope.spawn(move || write(writer, job, control)));
     let writers = writers.collect();
     let distributor = scope.spawn(move || distribute(distributor));
-    Threads { tx, rx, distributor, writers, keeper: scope.spawn(move || persist::keep(job, control)) }
+    let keeper = scope.spawn(move || persist::keep(job, control, signals));
+    let listener = job.setup.backend.transmits.then(rtnetlink::listen).and_then(Result::ok);
+    let ctl = listener.map(|listener| Box::new(listener) as Box<dyn events::NetCtl>);
+    let guard = scope.spawn(move || events::watch(job, control, ctl));
+    Threads { tx, rx, distributor, writers, keeper, guard }
 }
 
 /// Keeps this thread on a processor. One that is gone since is no reason to stop.
@@ -346,17 +403,21 @@ fn transmitter(
     let secrets = (job.key, setup.ports);
     let mut tx = Tx::new(TxParts {
         queue,
-        generator: Generator::new(plan.order(), Arc::clone(&plan.space), secrets, &job.templates),
+        generator: Generator::new(plan.order(), Arc::clone(&plan.space), secrets, &job.templates.0)
+            .with_resets(&job.templates.1),
         walk: Arc::clone(&job.walk),
         pace: Arc::clone(&job.pace),
         paths: setup.paths.clone(),
         neighbours,
+        closing: Arc::clone(&job.closing),
         answers,
         questions: job.questions.clone(),
         records: job.records.clone(),
         sources: setup.sources.clone(),
         stop: Arc::clone(&control.stop_tx),
+        pause: Arc::clone(&control.pause),
         stats: (Arc::clone(&job.stats), index),
+        restraint: Restraint::new(Arc::clone(&job.excludes), job.cap.clone()),
         log: job.progress.log(index),
         epoch_offset_ns: clock::realtime_ns() - job.now_ns(),
     });
@@ -375,19 +436,28 @@ fn receiver(
     let (plan, setup) = (job.plan, job.setup);
     let sources = setup.sources.iter().map(|source| source.address).collect();
     let bare = setup.interface.as_ref().is_some_and(|interface| interface.framing == Framing::Bare);
+    let mut dedup = Dedup::new(plan.space.len(), dedup::DEFAULT_BYTES / receivers);
+    for &(number, state) in &job.persist.seen {
+        dedup.insert(number, state, 0);
+    }
     Rx::new(RxParts {
         queue,
-        read: if bare { wire::read_bare } else { wire::read },
+        read: match setup.backend.name {
+            name if name == link::CONNECT.name => wire::outcome::read,
+            _ if bare => wire::read_bare,
+            _ => wire::read,
+        },
         probes: plan.probes.clone(),
-        judge: Judge::new(job.key, setup.ports, plan.passes, sources),
+        judge: Judge::new(job.key, setup.ports, plan.passes_told(), sources),
         space: Arc::clone(&plan.space),
         // Each thread hears of its own targets only, so together they need what one alone would.
-        dedup: Dedup::new(plan.space.len(), dedup::DEFAULT_BYTES / receivers),
+        dedup,
         records: job.records.clone(),
         answers: answers.to_vec(),
         answers_for: setup.answers_for.clone(),
         questions: job.questions.clone(),
         answered: Arc::clone(&job.answered),
+        closing: Arc::clone(&job.closing),
         stats: (Arc::clone(&job.stats), index),
         epoch_offset_ns: clock::realtime_ns() - job.now_ns(),
     })
@@ -395,6 +465,7 @@ fn receiver(
 
 /// The transmit thread.
 fn transmit(mut tx: Tx, job: &Job<'_>, control: &Control) {
+    let probing = Probing(&control.probing);
     let result = loop {
         let now_ns = job.now_ns();
         match tx.step(now_ns) {
@@ -409,7 +480,7 @@ fn transmit(mut tx: Tx, job: &Job<'_>, control: &Control) {
     let earliest = |first: Option<u64>| Some(first.map_or(step, |first| first.min(step)));
     with(&control.resume_step, |first| *first = earliest(*first));
     control.tx_ended_ns.fetch_max(job.now_ns(), Ordering::Release);
-    control.tx_done.fetch_add(1, Ordering::Release);
+    drop(probing);
     if let Err(error) = result.and_then(|()| linger(&mut tx, job, control)) {
         control.fail(&error);
     }
@@ -419,13 +490,31 @@ fn transmit(mut tx: Tx, job: &Job<'_>, control: &Control) {
     }
 }
 
-/// Goes on answering for the addresses that no interface has until no reply is awaited any more: a neighbour that forgets who
-/// has such an address cannot reply to it.
+/// Counts a transmit thread among those that have probes to send, for as long as it lives; also one that panics.
+struct Probing<'a>(&'a AtomicUsize);
+
+impl Drop for Probing<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// After the last probe, until no reply is awaited any more: closes connections, if that is for swath to do, and answers for
+/// the addresses that no interface has, because a neighbour that forgets who has such an address cannot reply to it.
 fn linger(tx: &mut Tx, job: &Job<'_>, control: &Control) -> Result<(), LinkError> {
-    while !job.setup.answers_for.is_empty() && !control.stop_rx.load(Ordering::Acquire) {
+    let mut deadline_ns = None;
+    while job.closing.is_ours() || !job.setup.answers_for.is_empty() {
         let now_ns = job.now_ns();
-        let until_ns = tx.linger(now_ns)?;
-        clock::sleep_until(job.start_ns + until_ns.min(now_ns + NAP_NS));
+        if control.rx_ended.load(Ordering::Acquire) && deadline_ns.is_none() {
+            deadline_ns = Some(now_ns + LAST_RESETS_NS);
+        }
+        match tx.linger(now_ns)? {
+            _ if deadline_ns.is_some_and(|deadline| deadline <= now_ns) => break,
+            Step::Done if deadline_ns.is_some() => break,
+            Step::Done => clock::sleep_until(job.start_ns + now_ns + CLOSE_PAUSE_NS),
+            Step::Again => {}
+            Step::Wait(until_ns) => clock::sleep_until(job.start_ns + until_ns.min(now_ns + NAP_NS)),
+        }
     }
     Ok(())
 }
@@ -469,7 +558,8 @@ fn write(mut writer: Writer, job: &Job<'_>, control: &Control) -> Writer {
     loop {
         let step = writer.step(job.now_ns());
         match step.event {
-            Some(WriterEvent::StdoutClosed) => {
+            // The others go on without the reader of standard output.
+            Some(WriterEvent::StdoutClosed) if control.sinks.fetch_sub(1, Ordering::Relaxed) == 1 => {
                 control.unread.store(true, Ordering::Relaxed);
                 control.stop_tx.store(true, Ordering::Relaxed);
             }
@@ -507,7 +597,12 @@ struct Outcome {
 }
 
 /// Watches the threads until the replies have been awaited, then stops them in the order of the data.
-fn watch(job: &Job<'_>, control: &Control, signals: &signals::Signals, threads: Threads<'_>) -> Outcome {
+fn watch(
+    job: &Job<'_>,
+    control: &Control,
+    (signals, mut takeover): (&signals::Signals, takeover::Takeover<'_>),
+    threads: Threads<'_>,
+) -> Outcome {
     let mut status = status::Status::new(job);
     let mut governor = (job.setup.rate == Rate::Max).then(Governor::new);
     let wait_ns = nanoseconds(job.setup.wait);
@@ -519,16 +614,18 @@ fn watch(job: &Job<'_>, control: &Control, signals: &signals::Signals, threads: 
         if 0 < interrupts {
             control.stop_tx.store(true, Ordering::Relaxed);
         }
-        // Asked of the threads themselves: one that panicked has ended, too.
-        let done = control.tx_done.load(Ordering::Acquire) == threads.tx.len();
-        if ended_ns.is_none() && (done || threads.tx.iter().all(ScopedJoinHandle::is_finished)) {
+        if ended_ns.is_none() && control.probing.load(Ordering::Acquire) == 0 {
             let noted = control.tx_ended_ns.load(Ordering::Acquire);
             ended_ns = Some(if noted == 0 { now_ns } else { noted });
         }
         if let Some(governor) = &mut governor {
-            let (sent, drops) =
-                (job.stats.tx_total(|tx| &tx.sent), job.stats.rx_total(|rx| &rx.kernel_drops));
+            let frames = |tx: &TxCounters| tx.sent.value() + tx.housekeeping.value() + tx.resets.value();
+            let sent = job.stats.tx.iter().map(|tx| frames(tx)).sum();
+            let drops = job.stats.rx_total(|rx| &rx.kernel_drops);
             governor.observe(now_ns, sent, drops, &job.pace);
+        }
+        if let Some(remark) = takeover.observe(now_ns, job.stats.rx_total(|rx| &rx.open)) {
+            note(&control.remarks, remark);
         }
         status.tick(now_ns, ended_ns);
         let hurry = 1 < interrupts
@@ -543,7 +640,12 @@ fn watch(job: &Job<'_>, control: &Control, signals: &signals::Signals, threads: 
     status.end();
     control.stop_rx.store(true, Ordering::Release);
     let mut panicked = false;
-    for thread in threads.tx.into_iter().chain(threads.rx) {
+    for thread in threads.rx {
+        panicked |= thread.join().is_err();
+    }
+    // What the last replies opened is closed by the transmit threads.
+    control.rx_ended.store(true, Ordering::Release);
+    for thread in threads.tx {
         panicked |= thread.join().is_err();
     }
     job.records.close();
@@ -558,6 +660,7 @@ fn watch(job: &Job<'_>, control: &Control, signals: &signals::Signals, threads: 
     control.ended.store(true, Ordering::Release);
     threads.keeper.thread().unpark();
     panicked |= threads.keeper.join().is_err();
+    panicked |= threads.guard.join().is_err();
     if panicked {
         control.fail(&"a thread of swath panicked; this is a defect");
     }
@@ -567,6 +670,19 @@ fn watch(job: &Job<'_>, control: &Control, signals: &signals::Signals, threads: 
         awaited: awaited && !panicked,
         sending_ns: ended_ns.unwrap_or(0),
     }
+}
+
+/// Who closes half-open connections, and how swath would take them over.
+fn takeover<'a>(job: &'a Job<'_>, hides_answers: bool) -> takeover::Takeover<'a> {
+    let setup = job.setup;
+    // A link that keeps its frames is answered by nobody.
+    let sources = setup.sources.iter().filter(|_| setup.backend.transmits);
+    let wanted = SynAcks {
+        addresses: sources.map(|source| source.address).collect(),
+        port_first: setup.ports.first(),
+        port_last: setup.ports.last(),
+    };
+    takeover::Takeover::new(&job.closing, setup.closes, hides_answers, wanted)
 }
 
 /// Closes the account and every sink.
@@ -582,6 +698,8 @@ fn close(job: &Job<'_>, control: &Control, outcome: Outcome, mut manifest: Manif
     summary.ports = manifest::ports(job, status);
     let left = summary.pending + summary.unsent;
     summary.resume_step = with(&control.resume_step, |step| step.filter(|_| 0 < left));
+    manifest.course.events = with(&control.events, std::mem::take);
+    manifest.course.excluded_later = with(&control.later, |later| later.epochs.clone());
     manifest::close(&mut manifest, status, summary);
     for error in writer::finish(outcome.writers, &mut manifest) {
         note(&control.errors, error.to_string());
@@ -593,8 +711,8 @@ fn close(job: &Job<'_>, control: &Control, outcome: Outcome, mut manifest: Manif
     let (remarks, errors) = (with(&control.remarks, std::mem::take), with(&control.errors, std::mem::take));
     let open = job.stats.rx_total(|rx| &rx.open);
     let sending_s = outcome.sending_ns as f64 / 1e9;
-    let (summary, seed) = (manifest.summary.unwrap_or_default(), job.plan.seed);
-    Ended { summary, open, sending_s, seed, status, checkpoint, remarks, errors }
+    let (summary, seed, course) = (manifest.summary.unwrap_or_default(), job.plan.seed, manifest.course);
+    Ended { summary, open, sending_s, seed, status, checkpoint, course, remarks, errors }
 }
 
 fn nanoseconds(duration: Duration) -> u64 {
@@ -606,6 +724,14 @@ const RECORDS: usize = 1 << 16;
 /// Answers of neighbours between a receive and a transmit thread.
 const ANSWERS: usize = 1 << 12;
 const NAP_NS: u64 = 20_000_000;
+/// Half-open connections between the receive and the transmit threads: 1 MiB.
+const HALF_OPEN: usize = 1 << 16;
+/// How long the transmit threads pause when there is nothing left but connections to close, and none is.
+const CLOSE_PAUSE_NS: u64 = 1_000_000;
+/// How long the last connections may take to close.
+const LAST_RESETS_NS: u64 = 1_000_000_000;
+/// Why the kernel cannot close what it does not see.
+const NOT_THE_KERNEL: &str = "the kernel closes no connections whose SYN-ACKs XDP takes from it; leave --resets kernel out, or use --receive packet";
 /// More than any ring has blocks.
 const LAST_POLLS: usize = 1024;
 const POLL: Duration = Duration::from_millis(50);

@@ -46,6 +46,8 @@ pub struct TxCounters {
     pub pending: Counter,
     /// Frames sent that are no probes.
     pub housekeeping: Counter,
+    /// RSTs sent that close half-open connections.
+    pub resets: Counter,
     /// Pauses because the queue to the writer was above its high-water mark.
     pub pauses: Counter,
 }
@@ -69,12 +71,20 @@ pub struct RxCounters {
     pub up: Counter,
     /// Frames the kernel dropped.
     pub kernel_drops: Counter,
+    /// 1 when nobody tells how many frames the kernel dropped.
+    pub drops_unknown: Counter,
+    /// Half-open connections that swath was to close and had no room to remember.
+    pub unclosed: Counter,
     /// Targets that answered a pass after the first.
     pub later: Counter,
     /// Of those, targets that answered the first pass too.
     pub both: Counter,
     /// Targets the bounded "seen" table forgot: a later repetition of a verdict about one is written again.
     pub evicted: Counter,
+    /// Hosts that were found to ration their ICMP errors.
+    pub rationed: Counter,
+    /// The longest time between two errors of one of them, in milliseconds.
+    pub ration_ms: Counter,
     /// Every frame that had arrived by then was judged, and what it told is in the queue to the writer: nanoseconds
     /// since the scan began.
     pub judged_ns: Counter,

@@ -43,6 +43,16 @@ pub fn replace_atomically(path: &Path, contents: &[u8]) -> io::Result<()> {
     publish(&file, &temporary, path)
 }
 
+/// A file without a name, in the directory for temporary files: gone with the process.
+pub fn nameless() -> io::Result<File> {
+    let path = std::env::temp_dir().join(format!("swath-{:032x}.tmp", rand::random::<u128>()));
+    let mut options = OpenOptions::new();
+    let options = options.read(true).write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    let file = options.open(&path)?;
+    fs::remove_file(path)?;
+    Ok(file)
+}
+
 /// The path with something behind its name.
 pub fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();

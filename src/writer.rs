@@ -18,13 +18,17 @@
 
 mod lane;
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 
 use crate::event::{Manifest, Record, SinkSummary, State};
+use crate::heavy::Heavy;
 use crate::queue::Queue;
+use crate::select::Expression;
 use crate::sink::{Sink, SinkError, SinkErrorKind};
 use crate::stats::{SinkCounters, Stats};
+use crate::target::Target;
 
 pub use lane::{Distributor, Lane};
 
@@ -57,6 +61,12 @@ impl Show {
         if self.0.count_ones() == 1 { self } else { Show(self.0 & Show::OPEN.0) }
     }
 
+    /// The states both show.
+    #[must_use]
+    pub const fn and(self, other: Show) -> Show {
+        Show(self.0 & other.0)
+    }
+
     /// Whether records of that state are shown.
     #[inline]
     pub fn contains(self, state: State) -> bool {
@@ -72,6 +82,8 @@ pub struct Outlet {
     pub sink: Box<dyn Sink>,
     /// Which of them.
     pub show: Show,
+    /// And of those only what this holds for; `None` for all.
+    pub select: Option<Expression>,
     /// Whether it writes to standard output, whose reader may leave without that being an error.
     pub stdout: bool,
 }
@@ -107,6 +119,11 @@ pub struct Writer {
     slots: Vec<Slot>,
     batch: Vec<Record>,
     kept: Vec<Record>,
+    /// Hosts and prefixes that answer for everything; results beyond their limits are held back.
+    heavy: Option<Heavy>,
+    held: Vec<Record>,
+    /// Verdicts that stand in its outputs since an earlier run.
+    stand: HashSet<(Target, State)>,
     uncommitted_since_ns: Option<u64>,
     /// Records taken from the queue.
     popped: u64,
@@ -164,6 +181,10 @@ pub fn finish(mut writers: Vec<Writer>, manifest: &mut Manifest) -> Vec<SinkErro
     if let Some(summary) = &mut manifest.summary {
         summary.sinks = sinks;
     }
+    // Every writer saw the same records in the same order, so every one held the same back.
+    if let Some(heavy) = writers.iter().find_map(|writer| writer.heavy.as_ref()) {
+        (manifest.course.capped, manifest.course.capped_more) = heavy.capped();
+    }
     let manifest = &*manifest;
     std::thread::scope(|scope| {
         let end = |writer: Writer| scope.spawn(move || writer.end(manifest));
@@ -200,12 +221,25 @@ impl Writer {
             slots: outlets.into_iter().map(slot).collect(),
             batch: Vec::with_capacity(BATCH),
             kept: Vec::with_capacity(BATCH),
+            heavy: None,
+            held: Vec::new(),
+            stand: HashSet::new(),
             uncommitted_since_ns: None,
             popped: 0,
             horizon: None,
             errors: Vec::new(),
             event: None,
         }
+    }
+
+    /// Holds back open ports beyond the limits of `heavy`, for every sink alike. They count as suppressed.
+    pub fn hold_back(&mut self, heavy: Heavy) {
+        self.heavy = Some(heavy).filter(|heavy| !heavy.is_idle());
+    }
+
+    /// Verdicts that its outputs hold since an earlier run of the scan: they are not written again, and count as filtered.
+    pub fn already_holds(&mut self, verdicts: HashSet<(Target, State)>) {
+        self.stand = verdicts;
     }
 
     /// Announces the scan to every sink. Call it once, before the first packet.
@@ -230,7 +264,7 @@ impl Writer {
         if 0 < taken {
             self.uncommitted_since_ns.get_or_insert(now_ns);
         }
-        let done = closed && taken == 0;
+        let done = closed && planted!(22, true, taken == 0);
         let due = |since_ns: u64| done || since_ns.saturating_add(COMMIT_AFTER_NS) <= now_ns;
         if self.uncommitted_since_ns.is_some_and(due) {
             self.commit();
@@ -302,13 +336,34 @@ impl Writer {
         if self.batch.is_empty() {
             return 0;
         }
-        self.popped += self.batch.len() as u64;
+        let taken = self.batch.len();
+        self.popped += taken as u64;
+        self.take_out_heavy();
         for index in 0..self.slots.len() {
             if let Err(error) = self.write_to(index) {
                 self.fail(index, error);
             }
         }
-        self.batch.len()
+        taken
+    }
+
+    /// Takes out of the batch what is beyond a limit, and counts it for every sink.
+    fn take_out_heavy(&mut self) {
+        let Some(heavy) = &mut self.heavy else { return };
+        self.held.clear();
+        let held = &mut self.held;
+        self.batch.retain(|record| {
+            let admitted = record.state != State::Open || heavy.admit(record.address());
+            if !admitted {
+                held.push(*record);
+            }
+            admitted
+        });
+        for (slot, counters) in self.slots.iter().zip(&self.stats.sinks[self.first..]) {
+            let shown = held.iter().filter(|record| slot.outlet.show.contains(record.state)).count();
+            counters.suppressed.add(shown as u64);
+            counters.filtered.add((held.len() - shown) as u64);
+        }
     }
 
     /// The file behind the lane does not give its records back: they are suppressed, and the sink has failed.
@@ -331,8 +386,11 @@ impl Writer {
     /// Gives the batch to one sink, without the records it is not shown.
     fn write_to(&mut self, index: usize) -> Result<(), SinkError> {
         let (slot, counters) = (&mut self.slots[index], &self.stats.sinks[self.first + index]);
-        let show = slot.outlet.show;
-        let shown = self.batch.iter().filter(|record| show.contains(record.state));
+        let (show, select, stand) = (slot.outlet.show, slot.outlet.select.as_ref(), &self.stand);
+        let selected = |record: &Record| select.is_none_or(|select| select.holds(record, None));
+        let news = |record: &Record| stand.is_empty() || !stand.contains(&(record.target(), record.state));
+        let wanted = |record: &&Record| show.contains(record.state) && selected(record) && news(record);
+        let shown = self.batch.iter().filter(wanted);
         let count = shown.clone().count();
         counters.filtered.add((self.batch.len() - count) as u64);
         if slot.failed {
@@ -379,7 +437,8 @@ impl Writer {
             self.errors.push(error);
             return;
         }
-        self.settle(index, self.slots[index].outlet.sink.safe());
+        let safe = planted!(32, self.slots[index].given, self.slots[index].outlet.sink.safe());
+        self.settle(index, safe);
         let slot = &mut self.slots[index];
         slot.failed = true;
         self.stats.sinks[self.first + index].failed.assign(1);
@@ -499,6 +558,7 @@ mod tests {
             name: "script".to_owned(),
             sink: Box::new(Scripted(Arc::clone(script))),
             show: *show,
+            select: None,
             stdout: false,
         };
         let outlets = scripts.iter().zip(sinks).map(outlet).collect();

@@ -188,7 +188,7 @@ fn the_digest_names_what_is_scanned_and_not_how_it_was_written() {
 
 #[test]
 fn a_plan_says_how_long_it_takes() {
-    let ran = plan("198.18.0.0/15 -p 22,80,443 --rate 100k --wait 10");
+    let ran = plan("198.18.0.0/15 -p 22,80,443 --rate 100k --wait 10 --control-share 0");
     assert_eq!(ran.line("targets"), "393,216");
     // 58 bytes are padded to 60, with preamble, checksum and gap 84 on the wire.
     assert_eq!(ran.line("rate"), "100 kpps = 67.2 Mbit/s on the wire");
@@ -627,4 +627,31 @@ fn a_file_gets_its_shape_even_when_nothing_was_found() {
     let database = rusqlite::Connection::open(directory.path().join("a.db")).expect("a database");
     let scans: i64 = database.query_row("SELECT count(*) FROM scan", [], |row| row.get(0)).expect("a count");
     assert_eq!(scans, 1);
+}
+
+#[test]
+fn a_sample_of_each_prefix_is_a_plan_like_any_other() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let plan = |line: &str| swath(directory.path(), &line.split(' ').collect::<Vec<_>>());
+    let line = "plan 2001:db8::/48 -p 443 --per-prefix /64 --sample 4 --seed 7";
+    let low = plan(line).exits(0);
+    assert_eq!(low.line("targets"), "262,144");
+    assert_eq!(plan(line).exits(0).line("digest"), low.line("digest"));
+    let random = plan(&format!("{line} --sample-pattern random,eui64")).exits(0);
+    assert_eq!(random.line("targets"), "524,288");
+    assert_ne!(random.line("digest"), low.line("digest"));
+    let other =
+        plan(&format!("{line} --sample-pattern random,eui64").replace("--seed 7", "--seed 8")).exits(0);
+    assert_ne!(other.line("digest"), random.line("digest"));
+    let part = plan(&format!("{line} --exclude 2001:db8:0:8000::/49")).exits(0);
+    assert_eq!(part.line("targets"), "131,072");
+    for (line, part) in [
+        ("plan 2001:db8::/32 -p 443 --per-prefix /64 --sample 4", "above the limit of 4194304"),
+        ("plan 2001:db8::/48 -p 443 --per-prefix /64 --sample-pattern random", "give --seed"),
+        ("plan 2001:db8::/48 -p 443 --per-prefix /0", "no length of a prefix"),
+        ("plan 2001:db8::/48 -p 443 --sample 3", "--per-prefix"),
+    ] {
+        let ran = plan(line).exits(2);
+        assert!(ran.err.contains(part), "{line}: {}", ran.err);
+    }
 }

@@ -8,22 +8,25 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use proptest::prelude::*;
-use swath::batch::{Batch, LANES, NextHops, Source};
+use swath::batch::{Batch, Family, LANES, NextHops, Source};
 use swath::checkpoint::{self, Mode, Progress, Shape};
 use swath::cli::build;
 use swath::cli::{self, Request};
+use swath::closing::{Closing, HalfOpen};
 use swath::cookie::{CookieKey, SourcePorts};
 use swath::dedup::Dedup;
-use swath::event::{Invalid, Record, State};
+use swath::event::{Invalid, Loss, Record, State};
+use swath::gate::Gate;
 use swath::generate::Generator;
 use swath::link::{Accepted, FrameSpan, LinkError, Received, RxQueue, Stall, TxQueue};
 use swath::neighbour::Neighbours;
-use swath::order::Walk;
+use swath::order::{Order, Sample, Walk};
 use swath::pace::{Pace, Rate};
 use swath::path::{Path, Paths};
 use swath::plan::Plan;
 use swath::probe::{self, Judge, PROBES};
 use swath::queue::Queue;
+use swath::restraint::{Excludes, Gates, PrefixCap, Restraint, prefix};
 use swath::rx::{Rx, RxParts};
 use swath::stats::Stats;
 use swath::target::{Port, Protocol, Target};
@@ -74,6 +77,9 @@ fn mood() -> impl Strategy<Value = Mood> {
     ]
 }
 
+/// A checkpoint, and how often each probe had been sent by then.
+type Looked = (checkpoint::State, BTreeMap<(u64, u8), u32>);
+
 #[derive(Default)]
 struct Net {
     now_ns: u64,
@@ -85,6 +91,8 @@ struct Net {
     probes: BTreeMap<(u64, u8), u32>,
     sent_to: Vec<(Ipv4Addr, Mac)>,
     questions: Vec<Ipv4Addr>,
+    /// Address, port, and our port and number of each RST.
+    resets: Vec<(Ipv4Addr, u16, (u16, u32))>,
     /// When each frame left.
     times_ns: Vec<u64>,
     /// Answers under way: when they arrive.
@@ -93,9 +101,11 @@ struct Net {
     silent: Option<fn(Ipv4Addr) -> bool>,
     /// The checkpoint, to be looked at while a batch is half handed over: after so many more calls.
     progress: Option<Arc<Progress>>,
+    /// How often the last gate was replaced.
+    gates: usize,
     look_after: Option<usize>,
     /// What it said then, and what had left.
-    looked: Option<(checkpoint::State, BTreeMap<(u64, u8), u32>)>,
+    looked: Option<Looked>,
 }
 
 fn mac_of(address: Ipv4Addr) -> Mac {
@@ -106,6 +116,8 @@ fn mac_of(address: Ipv4Addr) -> Mac {
 struct FakeTx {
     net: Arc<Mutex<Net>>,
     hops: NextHops,
+    /// How many templates are of probes; those behind close connections.
+    probes: usize,
 }
 
 impl FakeTx {
@@ -132,10 +144,20 @@ impl TxQueue for FakeTx {
         let stall = stall.filter(|_| lanes != batch.lanes());
         let looks = net.look_after == Some(net.calls);
         for lane in (0..batch.len()).filter(|lane| lanes & 1 << lane != 0) {
+            let now_ns = net.now_ns;
+            if self.probes <= usize::from(batch.template[lane]) {
+                let segment = (batch.source_port[lane], batch.sequence[lane]);
+                net.resets.push((
+                    Ipv4Addr::from(batch.destination_v4[lane]),
+                    batch.destination_port[lane],
+                    segment,
+                ));
+                net.times_ns.push(now_ns);
+                continue;
+            }
             *net.probes.entry((batch.cursor[lane].0, batch.pass[lane])).or_default() += 1;
             let to = (Ipv4Addr::from(batch.destination_v4[lane]), self.hops.mac(batch.hop[lane]));
             net.sent_to.push(to);
-            let now_ns = net.now_ns;
             net.times_ns.push(now_ns);
         }
         if looks {
@@ -143,6 +165,10 @@ impl TxQueue for FakeTx {
             net.looked = Some((state, net.probes.clone()));
         }
         Ok(Accepted { lanes, stall })
+    }
+
+    fn replace_gate(&mut self, _gate: &Arc<Gate>) {
+        self.net.lock().expect("one thread").gates += 1;
     }
 
     fn send(&mut self, frame: &[u8]) -> Result<bool, LinkError> {
@@ -165,6 +191,7 @@ impl TxQueue for FakeTx {
 struct Bench {
     net: Arc<Mutex<Net>>,
     tx: Tx,
+    closing: Arc<Closing>,
     stats: Arc<Stats>,
     walk: Arc<Walk>,
     pace: Arc<Pace>,
@@ -172,44 +199,62 @@ struct Bench {
     answers: Queue<Announcement>,
     stop: Arc<AtomicBool>,
     progress: Arc<Progress>,
+    excludes: Arc<Excludes>,
 }
 
 /// A transmitter for a plan, with one gateway in slot 0 and `neighbours` slots for others.
 fn bench(plan: &Plan, rate: Rate, paths: Paths, neighbours: u16, moods: Vec<Mood>) -> Bench {
+    capped_bench(plan, rate, (paths, neighbours), moods, None)
+}
+
+/// The same with a cap for each prefix.
+fn capped_bench(
+    plan: &Plan,
+    rate: Rate,
+    (paths, neighbours): (Paths, u16),
+    moods: Vec<Mood>,
+    cap: Option<Arc<PrefixCap>>,
+) -> Bench {
+    let excludes = Arc::new(Excludes::default());
     let hops = NextHops::new(1 + neighbours);
     hops.assign(0, GATEWAY_MAC);
     let net = Arc::new(Mutex::new(Net { moods: moods.into(), answer_after_ns: 300_000, ..Net::default() }));
     let stats = Arc::new(Stats::new(1, 1, 1));
     let walk = Walk::new(plan.shard.cursors(plan.space.len()), plan.passes, 0).from_step(plan.first_step);
-    let walk = Arc::new(walk);
+    let walk = Arc::new(walk.controlled(plan.sample()));
     let pace = Arc::new(Pace::new(rate));
     let source = Source { address: SOURCE.into(), mac: SOURCE_MAC, vlan: None };
     let templates = probe::templates(&plan.probes, &[source], &plan.dress);
     let (records, answers, stop) = (Queue::new(8), Queue::new(1 << 12), Arc::new(AtomicBool::new(false)));
+    let closing = Arc::new(Closing::new(1 << 10));
     let progress = progress(plan.first_step);
     net.lock().expect("one thread").progress = Some(Arc::clone(&progress));
     let tx = Tx::new(TxParts {
-        queue: Box::new(FakeTx { net: Arc::clone(&net), hops: hops.clone() }),
-        generator: Generator::new(plan.order(), Arc::clone(&plan.space), (key(), ports()), &templates),
+        queue: Box::new(FakeTx { net: Arc::clone(&net), hops: hops.clone(), probes: templates.len() }),
+        generator: Generator::new(plan.order(), Arc::clone(&plan.space), (key(), ports()), &templates)
+            .with_resets(&[Family::V4]),
         walk: Arc::clone(&walk),
         pace: Arc::clone(&pace),
         paths,
         neighbours: Neighbours::new(hops, 1),
+        closing: Arc::clone(&closing),
         answers: answers.clone(),
         questions: Queue::new(4),
         records: records.clone(),
         sources: vec![source],
         stop: Arc::clone(&stop),
+        pause: Arc::default(),
         stats: (Arc::clone(&stats), 0),
+        restraint: Restraint::new(Arc::clone(&excludes), cap),
         log: progress.log(0),
         epoch_offset_ns: 0,
     });
-    Bench { net, tx, stats, walk, pace, records, answers, stop, progress }
+    Bench { net, tx, closing, stats, walk, pace, records, answers, stop, progress, excludes }
 }
 
 /// Progress with room for everything a test lets wait, whose marks are never older than a step.
 fn progress(first_step: u64) -> Arc<Progress> {
-    let shape = Shape { threads: 1, waiting: 1 << 14, window_ns: 0, first_step, run: 1 };
+    let shape = Shape { threads: 1, waiting: 1 << 14, window_ns: 0, first_step, reached: 0, run: 1 };
     Arc::new(Progress::in_memory(shape).expect("memory"))
 }
 
@@ -310,6 +355,58 @@ proptest! {
         bench.run();
         bench.assert_once(256 * 7);
         prop_assert_eq!(bench.stats.tx[0].sent.value(), 256 * 7);
+        if let Some(rate) = rate {
+            bench.assert_law(rate);
+        }
+    }
+
+    /// Connections are closed, each once, by the RST the kernel would send; inside the law, before and after the last probe.
+    #[test]
+    fn every_half_open_connection_is_closed_once_inside_the_law(
+        moods in proptest::collection::vec(mood(), 0..300),
+        seed in any::<u64>(),
+        rate in prop_oneof![Just(None), Just(Some(20_000u64)), Just(Some(3_000_000))],
+    ) {
+        let plan = plan(&format!("198.18.0.0/24 -p 1-7 --passes 2 --seed {seed}"));
+        let law = rate.map_or(Rate::Max, |rate| Rate::MilliFrames(rate * 1000));
+        let mut bench = bench(&plan, law, routed(), 1, moods);
+        bench.closing.take_over();
+        let mut expected = BTreeSet::new();
+        let (mut number, mut done) = (0, false);
+        for _ in 0..1_000_000 {
+            // A few answers for each step, some only after the last probe.
+            for _ in 0..3 {
+                if number < 500 {
+                    let half_open = HalfOpen { number: number * 3, pass: (number % 2) as u8 };
+                    assert!(bench.closing.push(half_open));
+                    let target = plan.space.select(half_open.number);
+                    let IpAddr::V4(address) = target.address else { panic!("IPv4") };
+                    let cookie = key().cookie(&target);
+                    let segment = (ports().port(cookie, half_open.pass), cookie.sequence().wrapping_add(1));
+                    expected.insert((address, target.port.number, segment));
+                    number += 1;
+                }
+            }
+            done |= !done && bench.step().expect("no fatal error") == Step::Done;
+            if done {
+                let now_ns = bench.net.lock().expect("one thread").now_ns;
+                let step = bench.tx.linger(now_ns).expect("no fatal error");
+                if step == Step::Done && number == 500 {
+                    break;
+                }
+                bench.net.lock().expect("one thread").now_ns = match step {
+                    Step::Wait(until_ns) => until_ns,
+                    _ => now_ns + 1_000,
+                };
+            }
+            bench.assert_balance();
+        }
+        let net = bench.net.lock().expect("one thread");
+        prop_assert_eq!(net.resets.len(), 500);
+        prop_assert_eq!(net.resets.iter().copied().collect::<BTreeSet<_>>(), expected);
+        prop_assert_eq!(bench.stats.tx[0].resets.value(), 500);
+        drop(net);
+        bench.assert_once(256 * 7 * 2);
         if let Some(rate) = rate {
             bench.assert_law(rate);
         }
@@ -497,18 +594,21 @@ fn with_shared(plan: &Plan, bench: Bench, walk: Arc<Walk>, pace: Arc<Pace>) -> B
     let templates = probe::templates(&plan.probes, &[source], &plan.dress);
     let hops = NextHops::new(2);
     let tx = Tx::new(TxParts {
-        queue: Box::new(FakeTx { net: Arc::clone(&bench.net), hops: hops.clone() }),
+        queue: Box::new(FakeTx { net: Arc::clone(&bench.net), hops: hops.clone(), probes: usize::MAX }),
         generator: Generator::new(plan.order(), Arc::clone(&plan.space), (key(), ports()), &templates),
         walk: Arc::clone(&walk),
         pace: Arc::clone(&pace),
         paths: routed(),
         neighbours: Neighbours::new(hops, 1),
+        closing: Arc::new(Closing::new(64)),
         answers: bench.answers.clone(),
         questions: Queue::new(4),
         records: bench.records.clone(),
         sources: vec![source],
         stop: Arc::clone(&bench.stop),
+        pause: Arc::default(),
         stats: (Arc::clone(&bench.stats), 0),
+        restraint: Restraint::new(Arc::default(), None),
         log: bench.progress.log(0),
         epoch_offset_ns: 0,
     });
@@ -569,6 +669,129 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// Whatever the link refuses and however late it is: each prefix keeps its own law, everything leaves once, and
+    /// what waits is bounded.
+    #[test]
+    fn every_prefix_keeps_its_cap_and_everything_still_leaves_once(
+        moods in proptest::collection::vec(mood(), 0..200),
+        seed in any::<u64>(),
+        cap_pps in prop_oneof![Just(50u64), Just(1_000), Just(20_000)],
+        ports in prop_oneof![Just("1"), Just("1-5")],
+    ) {
+        let plan = plan(&format!("198.18.0.0/22 203.0.113.0/28 -p {ports} --seed {seed}"));
+        let cap = Arc::new(PrefixCap::new(cap_pps * 1000));
+        let sigma = i128::from(cap.sigma());
+        let mut bench = capped_bench(&plan, Rate::Max, (routed(), 1), moods, Some(cap));
+        bench.run();
+        bench.assert_once(plan.space.len());
+        let net = bench.net.lock().expect("one thread");
+        let mut prefixes: BTreeMap<u64, (i128, i128)> = BTreeMap::new();
+        for (&(address, _), &time_ns) in net.sent_to.iter().zip(&net.times_ns) {
+            let earned = i128::from(time_ns) * i128::from(cap_pps);
+            let (sent, lowest) = prefixes.entry(prefix(address.into())).or_insert((0, i128::MAX));
+            *lowest = (*lowest).min(*sent * 1_000_000_000 - earned);
+            *sent += 1;
+            prop_assert!(*sent * 1_000_000_000 - earned - *lowest <= sigma * 1_000_000_000, "{address} at {time_ns}");
+        }
+        prop_assert_eq!(prefixes.len(), 5);
+    }
+
+    /// Addresses that are excluded while the scan runs are not sent to from the next step on, wherever they wait, and
+    /// are counted; everything else leaves once.
+    #[test]
+    fn what_is_excluded_while_the_scan_runs_is_never_sent_from_then_on(
+        moods in proptest::collection::vec(mood(), 0..200),
+        seed in any::<u64>(),
+        steps in 0usize..60,
+        on_link in any::<bool>(),
+    ) {
+        let plan = plan(&format!("198.18.0.0/24 -p 1-7 --seed {seed}"));
+        let paths = if on_link { Paths::single(Path::OnLink) } else { routed() };
+        let mut bench = bench(&plan, Rate::MilliFrames(100_000_000), paths, 256, moods);
+        for _ in 0..steps {
+            let _ = bench.step().expect("no fatal error");
+        }
+        let gate = || Arc::new(Gate::new([(0xc612_0010, 0xc612_004f)], []));
+        bench.excludes.replace(Gates { later: gate(), last: gate() });
+        let before = bench.net.lock().expect("one thread").sent_to.len();
+        let done = bench.step().expect("no fatal error") == Step::Done;
+        bench.run();
+        let net = bench.net.lock().expect("one thread");
+        let excluded = |address: &Ipv4Addr| (16..80).contains(&address.octets()[3]);
+        prop_assert!(net.sent_to[before..].iter().all(|(address, _)| !excluded(address)));
+        let sent_before = net.sent_to[..before].iter().filter(|(address, _)| excluded(address)).count() as u64;
+        prop_assert_eq!(bench.stats.tx[0].excluded_later.value(), 64 * 7 - sent_before);
+        prop_assert_eq!(net.probes.len() as u64, 192 * 7 + sent_before);
+        prop_assert!(net.probes.values().all(|&times| times == 1));
+        prop_assert!(done || net.gates == 1, "the link's own gate was replaced, once");
+    }
+
+    /// A second probe of each target of the control sample, and of no other.
+    #[test]
+    fn a_control_sample_is_probed_twice_and_nothing_else_is(
+        moods in proptest::collection::vec(mood(), 0..300),
+        seed in any::<u64>(),
+    ) {
+        let plan = plan(&format!("198.18.0.0/22 -p 1-3 --control-share 1/8 --seed {seed}"));
+        let mut bench = bench(&plan, Rate::Max, routed(), 1, moods);
+        bench.run();
+        bench.assert_once(1024 * 3 + 384);
+        let net = bench.net.lock().expect("one thread");
+        let sample = plan.sample().expect("a sample");
+        let twice: Vec<u64> = net.probes.keys().filter(|(_, pass)| *pass == 1).map(|(cursor, _)| *cursor).collect();
+        let wanted: Vec<u64> = (0..384).map(|block| sample.cursor(block).expect("within").0).collect();
+        prop_assert_eq!(twice, wanted);
+    }
+}
+
+/// A thousand seeds of the order, each with its own sample and its own losses: the interval of the control sample holds
+/// the truth as often as it says, and is no wider than theory has it for samples of that size.
+#[test]
+fn the_interval_of_a_control_sample_covers_the_true_loss_in_at_least_930_of_1000_seeds() {
+    for (targets, loss) in [(64_000u64, 0.01), (64_000, 0.05), (64_000, 0.2), (320_000, 0.002)] {
+        let (mut covered, mut widths, mut recaptured_in_all) = (0, Vec::new(), 0u64);
+        for seed in 0..1000u64 {
+            let sample = Sample::new(0..targets, 64, seed);
+            let mut dedup = Dedup::new(targets, 1 << 22);
+            let order = Order::new(targets, seed);
+            let lost = |target: u64, pass: u64| {
+                let mut bits = (target << 1 | pass) ^ seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                for _ in 0..3 {
+                    bits = (bits ^ bits >> 31).wrapping_mul(0xd6e8_feb8_6659_fd93);
+                }
+                ((bits >> 11) as f64) < loss * (1u64 << 53) as f64
+            };
+            let (mut recaptured, mut missed) = (0, 0);
+            for block in 0..sample.len() {
+                let target = order.target(sample.cursor(block).expect("within"));
+                if !lost(target, 0) {
+                    dedup.insert(target, State::Open, 0);
+                }
+                if !lost(target, 1) {
+                    recaptured += 1;
+                    missed += u64::from(dedup.insert(target, State::Open, 1).passes_before & 1 == 0);
+                }
+            }
+            let estimate = Loss::from_counts(recaptured, missed).expect("many answer");
+            covered += u32::from(estimate.low <= loss && loss <= estimate.high);
+            widths.push(estimate.high - estimate.low);
+            recaptured_in_all += recaptured;
+        }
+        widths.sort_by(f64::total_cmp);
+        let each = recaptured_in_all as f64 / 1000.0;
+        let theory = 2.0 * 1.96 * (loss * (1.0 - loss) / each).sqrt();
+        assert!(930 <= covered, "{targets} targets, loss {loss}: {covered} of 1000");
+        assert!(
+            widths[500] <= 1.5 * theory,
+            "{targets} targets, loss {loss}: {} against {theory}",
+            widths[500]
+        );
+    }
+}
+
 // --- Rx ---------------------------------------------------------------------------------------------------------------
 
 /// Hands out frames in polls of given sizes.
@@ -591,8 +814,8 @@ impl RxQueue for FakeRx {
         Ok(Received::new(&self.bytes, &self.spans))
     }
 
-    fn drops(&mut self) -> Result<u64, LinkError> {
-        Ok(3)
+    fn drops(&mut self) -> Result<Option<u64>, LinkError> {
+        Ok(Some(3))
     }
 }
 
@@ -631,6 +854,7 @@ fn listening(plan: &Plan, polls: Vec<Vec<Vec<u8>>>, room: usize) -> Listening {
         answers_for: Vec::new(),
         questions: Queue::new(4),
         answered: Arc::default(),
+        closing: Arc::new(Closing::new(64)),
         stats: (Arc::clone(&stats), 0),
         epoch_offset_ns: 0,
     });

@@ -84,7 +84,7 @@ fn null_threads_make_the_frames_of_one_thread() {
         let line = said.lines().find(|line| line.starts_with("frames ") && line.contains(" sum "));
         line.unwrap_or_else(|| panic!("{said}")).to_owned()
     };
-    let plan = "198.18.0.0/18 -p 1-64 --rate max --wait 0 --seed 7 --layout bare";
+    let plan = "198.18.0.0/18 -p 1-64 --rate max --wait 0 --seed 7 --layout bare --control-share 0";
     let reports: BTreeSet<String> = [
         run(&format!("{plan} --link null:sum")),
         run(&format!("{plan} --link null --tx-threads 2")),

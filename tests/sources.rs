@@ -9,7 +9,7 @@ use std::path::Path;
 
 use samples::{manifest, samples};
 use swath::event::{Observations, Record, Status};
-use swath::sink::{Existing, Place, SinkKind, sink_named};
+use swath::sink::{Place, SinkKind, sink_named};
 use swath::source::{self, Input, SOURCES, SourceError, SourceKind};
 
 /// The sink that writes what a source reads.
@@ -18,7 +18,7 @@ fn writer_of(kind: &SourceKind) -> Option<&'static SinkKind> {
 }
 
 fn write_all(kind: &SinkKind, path: &Path, records: &[Record]) {
-    let place = Place { path: path.to_owned(), stdout: false, existing: Existing::Refuse };
+    let place = Place { path: path.to_owned(), ..Place::default() };
     let mut sink = (kind.open)(&place).expect("opens");
     sink.begin(&manifest(Status::Running)).expect("begins");
     sink.write(records).expect("writes");

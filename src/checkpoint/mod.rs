@@ -63,6 +63,8 @@ pub struct Shape {
     pub window_ns: u64,
     /// The step this run begins with.
     pub first_step: u64,
+    /// No step from here on was sent by any run before.
+    pub reached: u64,
     /// Which run of the scan this is, from 1.
     pub run: u64,
 }
@@ -132,7 +134,7 @@ impl Progress {
 
     /// Fills in the words that do not change.
     fn describe(&self, text: &[u8]) {
-        let Shape { threads, window_ns, first_step, run, .. } = self.shape;
+        let Shape { threads, window_ns, first_step, reached, run, .. } = self.shape;
         for (word, value) in [
             (word::VERSION, FORMAT),
             (word::WORDS, self.memory.words() as u64),
@@ -142,6 +144,7 @@ impl Progress {
             (word::TEXT_HASH, hash(text)),
             (word::WINDOW_NS, window_ns),
             (word::FIRST_STEP, first_step),
+            (word::REACHED, reached),
             (word::RUN, run),
             (word::BOOT, boot_number()),
         ] {
@@ -338,6 +341,7 @@ impl Progress {
             waiting: 0,
             window_ns: progress.load(word::WINDOW_NS),
             first_step: progress.load(word::FIRST_STEP),
+            reached: progress.load(word::REACHED),
             run: progress.load(word::RUN),
         };
         progress.slots = slots;
@@ -369,7 +373,7 @@ impl Progress {
 }
 
 impl Shape {
-    const NONE: Shape = Shape { threads: 0, waiting: 0, window_ns: 0, first_step: 0, run: 0 };
+    const NONE: Shape = Shape { threads: 0, waiting: 0, window_ns: 0, first_step: 0, reached: 0, run: 0 };
 }
 
 /// Where the words of a scan with so many threads and slots each end.
@@ -421,6 +425,7 @@ mod word {
     pub(super) const DURABLE_NS: usize = 12;
     pub(super) const TAIL_BYTES: usize = 13;
     pub(super) const EPOCH: usize = 14;
+    pub(super) const REACHED: usize = 15;
     /// Two slots of sequence, step and checksum, each in a sector of its own: a torn write spoils one.
     pub(super) const SYNCED: usize = 64;
     pub(super) const SYNCED_WORDS: usize = 64;

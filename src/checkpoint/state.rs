@@ -13,6 +13,8 @@ pub struct State {
     pub window_ns: u64,
     /// The step the run began with.
     pub first_step: u64,
+    /// No step from here on was sent by a run before.
+    pub reached: u64,
     /// When the process was last seen alive, in nanoseconds since the run began.
     pub alive_ns: u64,
     /// Until when every reply that had arrived stood in every output.
@@ -61,6 +63,8 @@ pub struct Restart {
     pub step: u64,
     /// Steps before it that were never sent, ascending.
     pub waiting: Vec<u64>,
+    /// No step from here on was sent by any run.
+    pub reached: u64,
     /// Complete: steps that are probed a second time, at most. Exact: steps whose replies may be lost, at most.
     pub window: u64,
 }
@@ -73,6 +77,7 @@ impl State {
             run: progress.shape.run,
             window_ns: progress.shape.window_ns,
             first_step: progress.shape.first_step,
+            reached: progress.shape.reached,
             alive_ns: progress.load(word::ALIVE_NS),
             durable_ns: progress.load(word::DURABLE_NS),
             same_boot: boot != 0 && boot == boot_number(),
@@ -86,18 +91,20 @@ impl State {
     /// Where to go on.
     pub fn restart(&self, mode: Mode) -> Restart {
         let most = |step: fn(&Thread) -> u64| self.threads.iter().map(step).max().unwrap_or(self.first_step);
-        let taken = most(|thread| thread.taken).max(self.first_step);
+        // A run that went back and was killed before it was where the one before had been has not sent everything again.
+        let taken = most(|thread| thread.taken).max(self.first_step).max(self.reached);
         if !self.same_boot {
             // Nothing but the slot is known to be on the disk, and what was sent after it is not known at all.
             return Restart {
                 step: self.synced_step,
                 waiting: Vec::new(),
+                reached: taken,
                 window: taken.saturating_sub(self.synced_step),
             };
         }
         let rewound = self.rewound();
         let step = match mode {
-            Mode::Complete => rewound,
+            Mode::Complete => planted!(34, taken, rewound),
             Mode::Exact => taken,
         };
         let sent =
@@ -106,10 +113,11 @@ impl State {
         let waiting =
             self.threads.iter().flat_map(|thread| thread.waiting.iter().copied().filter(waits(thread)));
         let mut waiting: Vec<u64> = waiting.filter(|&waiting| waiting < step).collect();
+        waiting.truncate(planted!(35, 0, waiting.len()));
         waiting.sort_unstable();
         waiting.dedup();
         let in_flight = self.threads.iter().map(|thread| thread.in_flight.len() as u64).sum::<u64>();
-        Restart { step, waiting, window: taken.saturating_sub(rewound) + in_flight }
+        Restart { step, waiting, reached: taken, window: taken.saturating_sub(rewound) + in_flight }
     }
 
     /// Where the order stood when the last probe left whose reply is known to have been awaited in full.

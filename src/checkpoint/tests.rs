@@ -1,7 +1,9 @@
+//! What a checkpoint says after a run, after a kill, after a power failure, and of files that are none.
+
 use super::*;
 
 fn shape() -> Shape {
-    Shape { threads: 1, waiting: 100, window_ns: 10_000_000_000, first_step: 0, run: 1 }
+    Shape { threads: 1, waiting: 100, window_ns: 10_000_000_000, first_step: 0, reached: 0, run: 1 }
 }
 
 fn birth() -> Birth {
@@ -56,6 +58,19 @@ fn a_complete_restart_rewinds_to_what_was_awaited_in_full_and_an_exact_one_repea
     assert_eq!(complete.window, 30_001 - complete.step);
     let exact = state.restart(Mode::Exact);
     assert_eq!((exact.step, exact.window), (30_001, complete.window));
+}
+
+#[test]
+fn a_run_that_went_back_and_was_killed_early_knows_how_far_the_one_before_had_come() {
+    let shape = Shape { first_step: 2_000, reached: 9_000, run: 2, ..shape() };
+    let progress = Arc::new(Progress::in_memory(shape).expect("memory"));
+    let mut log = progress.log(0);
+    log.begin(1, 3_000);
+    log.taken(3_064);
+    let state = progress.state();
+    let complete = state.restart(Mode::Complete);
+    assert_eq!((complete.step, complete.window, complete.reached), (2_000, 7_000, 9_000));
+    assert_eq!(state.restart(Mode::Exact).step, 9_000, "what lies between was sent once");
 }
 
 #[test]

@@ -8,9 +8,13 @@ use std::time::Duration;
 
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
 
+use super::audit::AuditArgs;
 use super::links::LinkArgs;
+use super::outputs::Outputs;
 use super::probes::{self, ProbeArgs};
-use super::reliability::Reliability;
+use super::reliability::{Reliability, shard_of_job};
+use super::sample::SampleArgs;
+use super::udp::UdpArgs;
 use crate::dedup::MAX_PASSES;
 use crate::event::State;
 use crate::link::BACKENDS;
@@ -26,7 +30,7 @@ use crate::wire::ethernet::Mac;
     name = "swath",
     version,
     about = "Sweep address ranges for open ports: stateless, exact, straight into a database",
-    override_usage = "swath TARGETS... -p PORTS [options]\n       swath plan TARGETS... -p PORTS [options]   say what a scan would do; sends nothing, needs no privilege\n       swath resume FILE                          go on with a scan that was stopped or killed\n       swath bench --help                         measure what this machine can do",
+    override_usage = "swath TARGETS... -p PORTS [options]\n       swath plan TARGETS... -p PORTS [options]   say what a scan would do; sends nothing, needs no privilege\n       swath resume FILE                          go on with a scan that was stopped or killed\n       swath merge SHARD... -o PATH               join shards, check that they are complete\n       swath convert IN... -o OUT...              read results in any format, write any other\n       swath compact DIR|FILES -o OUT             merge results into one sorted set\n       swath diff A B                             what changed between two scans\n       swath replay SPOOL                         deliver what a database could not take\n       swath doctor                               which links this host can use, and why not\n       swath bench --help                         measure what this machine can do",
     after_help = EXAMPLES,
     max_term_width = 110
 )]
@@ -71,7 +75,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value = "0", hide_default_value = true, help_heading = TARGETS)]
     pub resume_index: u64,
 
-    /// Scan part I of N; the parts are disjoint and together complete
+    /// Scan part I of N; the parts are disjoint and together complete. auto/N: as the Kubernetes or Slurm job says
     #[arg(long, value_name = "I/N", value_parser = shard, default_value = "1/1", help_heading = TARGETS)]
     pub shard: Shard,
 
@@ -107,6 +111,10 @@ pub struct Args {
     #[command(flatten)]
     pub probes: ProbeArgs,
 
+    /// How UDP ports are asked.
+    #[command(flatten)]
+    pub udp: UdpArgs,
+
     /// Interface to send from [default: where the route to the targets leads]
     #[arg(short = 'e', long, value_name = "NAME", help_heading = SENDING)]
     pub interface: Option<String>,
@@ -126,6 +134,14 @@ pub struct Args {
     /// How frames leave: see the list below
     #[arg(long, value_name = "NAME", default_value = "auto", help_heading = SENDING)]
     pub link: String,
+
+    /// Samples of large IPv6 blocks.
+    #[command(flatten)]
+    pub sample: SampleArgs,
+
+    /// Audits of services.
+    #[command(flatten)]
+    pub audit: AuditArgs,
 
     /// How many threads send and receive.
     #[command(flatten)]
@@ -150,6 +166,14 @@ pub struct Args {
     /// Replace result files that exist
     #[arg(long, help_heading = RESULTS)]
     pub force: bool,
+
+    /// In whose format, and in how many parts.
+    #[command(flatten)]
+    pub outputs: Outputs,
+
+    /// Print what would be scanned as a configuration file for -c, and end
+    #[arg(long, help_heading = RESULTS)]
+    pub echo: bool,
 
     /// How it survives.
     #[command(flatten)]
@@ -267,13 +291,17 @@ fn seed(text: &str) -> Result<u64, String> {
 }
 
 fn shard(text: &str) -> Result<Shard, String> {
+    if let Some(count) = text.strip_prefix("auto/") {
+        let count = count.parse().map_err(|_| format!("'{text}' is no shard; write auto/4 for 4 parts"))?;
+        return shard_of_job(count, |name| std::env::var(name).ok());
+    }
     let parts =
         text.split_once('/').and_then(|(index, count)| Some((index.parse().ok()?, count.parse().ok()?)));
     let (index, count) = parts.ok_or_else(|| format!("'{text}' is no shard; write 2/4 for part 2 of 4"))?;
     Shard::new(index, count)
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| format!("'{text}' is no number of seconds"))?;
     if (0.0..=86_400.0).contains(&seconds) {
         Ok(Duration::from_secs_f64(seconds))

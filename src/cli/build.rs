@@ -8,16 +8,16 @@ use std::sync::Arc;
 
 use rand::TryRng;
 
-use super::{Args, choose, reach};
+use super::{Args, choose, reach, sample, udp};
 use crate::batch::{NextHops, Source};
 use crate::cookie::SourcePorts;
 use crate::host::{Host, HostError, InterfaceKind};
-use crate::link::{BACKENDS, Backend, Framing, LinkInterface};
+use crate::link::{BACKENDS, Backend, CONNECT, Framing, LinkInterface};
 use crate::path::{Path, Paths};
 use crate::plan::{Plan, Setup, Tally};
-use crate::probe::Dress;
+use crate::probe::{Connect, Dress};
 use crate::target::{
-    AddressSet, Protocol, RangeList, Ranges, Space, TargetList, parse_list, read_targets, special,
+    AddressSet, Port, Protocol, RangeList, Ranges, Space, TargetList, parse_list, read_targets, special,
 };
 use crate::wire::ethernet::Mac;
 
@@ -103,17 +103,25 @@ fn plan_of(
     choice: choose::Choice,
     user: &AddressSet,
 ) -> Result<Plan, BuildError> {
-    let choose::Choice { ports, probes, about } = choice;
+    let choose::Choice { ports, probes, udp: asked, about } = choice;
     let endpoints = endpoint_addresses(&targets);
-    let applied = special::apply(targets.ranges);
+    let mut applied = special::apply(targets.ranges);
     if let Some(block) = applied.refused.blocks().next() {
         let name = special::naming(block.network(), block.broadcast()).map_or("special", |row| row.name);
         return usage(format!("{block} is never probed ({name}); leave it out"));
     }
+    // Drawn from what is left, so that no special-purpose prefix that was swept over is named by a sample of it.
+    if let Some(drawn) = sample::draw(&args.sample, args.seed, &applied.kept.v6)? {
+        applied.kept.v6 = drawn;
+    }
     let named = applied.kept.union(&endpoints);
     let never = special::never();
     let removed = user.union(&never);
-    let space = Space::new(&applied.kept, &ports, targets.endpoints, &removed);
+    let pairs = match &asked {
+        Some(probe) => udp::expand_endpoints(probe, targets.endpoints),
+        None => targets.endpoints,
+    };
+    let space = Space::new(&applied.kept, &ports, pairs, &removed);
     let space = Arc::new(space.map_err(|error| BuildError::Usage(error.to_string()))?);
     let swept_over = applied.skipped.subtract(&space.addresses());
     let tally = Tally {
@@ -124,11 +132,16 @@ fn plan_of(
         scanned: u128::from(space.address_count()),
         ports: about,
     };
+    let control = args.reliability.control_one_in(space.len(), args.passes());
+    if control.is_some() && args.passes() != 1 {
+        return usage("--control-share measures what a single pass misses; with several passes every target is probed again: leave one of them out".into());
+    }
     Ok(Plan {
         space,
         seed: args.seed.map_or_else(random_seed, Ok)?,
         shard: args.shard,
         passes: args.passes(),
+        control,
         first_step: args.resume_index,
         probes,
         dress: Dress { layout: args.layout, ttl: args.ttl },
@@ -147,6 +160,9 @@ pub fn setup(
     plan: &Plan,
     read_host: impl FnOnce() -> Result<Host, HostError>,
 ) -> Result<Setup, BuildError> {
+    if plan.probes.iter().any(|probe| probe.name() == Connect::NAME) {
+        return by_connecting(args, plan);
+    }
     let (backend, argument, chosen) = backend(&args.link)?;
     if backend.transmits {
         let mut setup = on_wire(args, plan, &read_host()?, (backend, chosen))?;
@@ -234,6 +250,9 @@ fn resolve(args: &Args, list: &mut TargetList) -> Result<(), BuildError> {
 /// # Errors
 /// As [`plan`].
 pub fn excluded(args: &Args) -> Result<AddressSet, BuildError> {
+    if planted!(8, args.resume_index != 0, false) {
+        return Ok(AddressSet::default());
+    }
     let mut list = TargetList::default();
     for text in &args.exclude {
         parse_list(text, &mut list).map_err(|error| BuildError::Usage(format!("--exclude: {error}")))?;
@@ -251,6 +270,16 @@ pub fn excluded(args: &Args) -> Result<AddressSet, BuildError> {
     Ok(list.ranges.into_set())
 }
 
+/// The same once more, but for standard input, which is at its end.
+///
+/// # Errors
+/// As [`plan`].
+pub fn excluded_again(args: &Args) -> Result<AddressSet, BuildError> {
+    let mut args = args.clone();
+    args.exclude_file.retain(|path| path.as_os_str() != "-");
+    excluded(&args)
+}
+
 fn endpoint_addresses(list: &TargetList) -> AddressSet {
     let mut ranges = RangeList::default();
     ranges.v4.extend(list.endpoints.v4.iter().map(|&(address, _)| (address, address)));
@@ -263,7 +292,10 @@ fn backend(text: &str) -> Result<(&'static Backend, Option<PathBuf>, &'static st
     let (name, argument) =
         text.split_once(':').map_or((text, None), |(name, rest)| (name, Some(PathBuf::from(rest))));
     let (name, chosen) = match name {
-        "auto" => (DEFAULT_LINK, "the best that changes nothing on the interface"),
+        "auto" => (
+            DEFAULT_LINK,
+            "the best that changes nothing on the interface; --link fastest may attach XDP programs",
+        ),
         name => (name, "as asked"),
     };
     match BACKENDS.iter().find(|backend| backend.name == name) {
@@ -316,12 +348,49 @@ fn off_wire(
         gateways: Vec::new(),
         neighbours: Vec::new(),
         queues: args.links.queues(),
+        receive: args.links.receive(backend.name),
+        closes: args.links.resets,
         pin: args.links.pin,
         rate: args.rate,
+        prefix_cap: args.reliability.max_per_24,
+        limits: args.reliability.limits(),
         pass_gap: args.pass_gap,
         wait: args.wait,
         quiet: args.quiet,
     })
+}
+
+/// A set-up in which the kernel makes the frames and chooses their way.
+fn by_connecting(args: &Args, plan: &Plan) -> Result<Setup, BuildError> {
+    if plan.probes.len() != 1 {
+        return usage("a connect scan (-sT) asks TCP ports only; run the other probes by themselves".into());
+    }
+    let given = [
+        (args.link != "auto", "--link"),
+        (args.interface.is_some(), "--interface"),
+        (args.source_port.is_some(), "--source-port"),
+        (args.router_mac.is_some(), "--router-mac"),
+        (args.probes.vlan.is_some(), "--vlan"),
+        (args.probes.adapter_mac.is_some(), "--adapter-mac"),
+        (args.probes.scanflags.is_some(), "--scanflags"),
+        (args.ttl != Dress::default().ttl, "--ttl"),
+    ];
+    if let Some((_, option)) = given.iter().find(|(given, _)| *given) {
+        return usage(format!(
+            "{option} does not go with a connect scan (-sT): the kernel makes its packets and chooses their way"
+        ));
+    }
+    let mut setup = off_wire(args, plan, &CONNECT, None)?;
+    for source in &mut setup.sources {
+        let anything = match source.address {
+            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        let wanted = args.source_ip.filter(|wanted| wanted.is_ipv4() == anything.is_ipv4());
+        source.address = wanted.unwrap_or(anything);
+    }
+    setup.queues.rx = 1;
+    Ok(setup)
 }
 
 fn on_wire(
@@ -345,6 +414,10 @@ fn on_wire(
     };
     if framing != Framing::Ethernet {
         refuse_ethernet_options(args, &interface.name)?;
+    }
+    let asks_link = |port: &Port| matches!(port.protocol, Protocol::ARP | Protocol::ND);
+    if plan.space.blocks().any(|block| block.ports.iter().any(asks_link)) {
+        reach::refuse_routed(args, host, interface, &addresses)?;
     }
     let sources = reach::source_addresses(args, host, interface, &addresses)?;
     let routes = reach::routes(args, host, interface, &addresses)?;
@@ -377,8 +450,12 @@ fn on_wire(
         gateways: routes.gateways,
         neighbours: neighbours.collect(),
         queues: args.links.queues(),
+        receive: args.links.receive(backend.name),
+        closes: args.links.resets,
         pin: args.links.pin,
         rate: args.rate,
+        prefix_cap: args.reliability.max_per_24,
+        limits: args.reliability.limits(),
         pass_gap: args.pass_gap,
         wait: args.wait,
         quiet: args.quiet,

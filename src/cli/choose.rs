@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use super::Args;
 use super::build::BuildError;
-use crate::probe::{self, Probe, Tcp};
+use super::{Args, udp};
+use crate::probe::{self, Probe, Tcp, UdpPayloads};
 use crate::target::{
     Endpoints, Port, PortSet, Protocol, SpecError, parse_excluded_ports, parse_ports_of, top_ports,
 };
@@ -16,6 +16,8 @@ pub(super) struct Choice {
     pub(super) ports: PortSet,
     /// The probes: one for each protocol number among the ports and endpoints.
     pub(super) probes: Vec<Arc<dyn Probe>>,
+    /// The probe of UDP ports, if there are any.
+    pub(super) udp: Option<Arc<UdpPayloads>>,
     /// The ports and questions in words.
     pub(super) about: String,
 }
@@ -39,12 +41,22 @@ pub(super) fn choose(args: &Args, endpoints: &Endpoints, needed: bool) -> Result
     }
     let of_endpoints =
         endpoints.v4.iter().map(|(_, port)| *port).chain(endpoints.v6.iter().map(|(_, port)| *port));
-    let probes = probes(ports.iter().chain(of_endpoints), &kinds)?;
+    let mut probes = probes(ports.iter().chain(of_endpoints), &kinds)?;
+    // UDP ports become a target for each of their questions.
+    let udp = match probes.iter().position(|probe| probe.protocols().contains(&Protocol::UDP)) {
+        Some(place) => {
+            let probe = udp::probe(&args.udp)?;
+            probes[place] = probe.clone();
+            Some(probe)
+        }
+        None => None,
+    };
+    let ports = udp.as_ref().map_or_else(|| ports.clone(), |probe| udp::expand(probe, &ports));
     let about: Vec<String> = [scanned.to_string(), kinds.about(), discovery.about]
         .into_iter()
         .filter(|text| !text.is_empty())
         .collect();
-    Ok(Choice { ports, probes, about: about.join(" ") })
+    Ok(Choice { ports, probes, udp, about: about.join(" ") })
 }
 
 /// The discovery part of the same options: what `--discover-first` sweeps with.
@@ -54,7 +66,7 @@ pub(super) fn choose(args: &Args, endpoints: &Endpoints, needed: bool) -> Result
 pub(super) fn hosts(args: &Args) -> Result<Choice, BuildError> {
     let discovery = discovery(args)?;
     let probes = probes(discovery.ports.iter(), &Kinds::read(args)?)?;
-    Ok(Choice { ports: discovery.ports, probes, about: discovery.about })
+    Ok(Choice { ports: discovery.ports, probes, udp: None, about: discovery.about })
 }
 
 fn usage<T>(text: String) -> Result<T, BuildError> {
@@ -72,12 +84,14 @@ struct Kinds {
     udp: bool,
     ip: bool,
     icmp: bool,
-    link: Option<Protocol>,
+    /// Questions to the link.
+    links: Vec<Protocol>,
 }
 
 impl Kinds {
     fn read(args: &Args) -> Result<Kinds, BuildError> {
-        let mut kinds = Kinds { tcp: None, sctp: None, udp: false, ip: false, icmp: false, link: None };
+        let mut kinds =
+            Kinds { tcp: None, sctp: None, udp: false, ip: false, icmp: false, links: Vec::new() };
         for name in &args.probes.scan {
             let probe = by_name(name)?;
             match probe.protocols()[0] {
@@ -86,8 +100,11 @@ impl Kinds {
                 Protocol::UDP => kinds.udp = true,
                 Protocol::IP => kinds.ip = true,
                 Protocol::ICMP => kinds.icmp = true,
-                other => kinds.link = Some(other),
+                other => kinds.links.push(other),
             }
+        }
+        if args.probes.arp {
+            kinds.links.extend([Protocol::ARP, Protocol::ND]);
         }
         if let Some(flags) = args.probes.scanflags {
             let base = kinds.tcp.as_ref().map_or("syn", |probe| probe.name());
@@ -117,7 +134,8 @@ impl Kinds {
 
     /// The kinds of question that no port tells.
     fn about(&self) -> String {
-        self.link.map_or_else(String::new, |protocol| protocol.to_string())
+        let names: Vec<String> = self.links.iter().map(Protocol::to_string).collect();
+        names.join(", ")
     }
 }
 
@@ -160,7 +178,7 @@ fn scanned_ports(args: &Args, kinds: &Kinds) -> Result<PortSet, BuildError> {
     if kinds.icmp && !has(&ports, Protocol::ICMP) {
         ports = ports.union(&whole(Protocol::ICMP, &mut std::iter::once(ECHO)));
     }
-    if let Some(protocol) = kinds.link {
+    for &protocol in &kinds.links {
         ports = ports.union(&whole(protocol, &mut std::iter::once(0)));
     }
     let mut ports = ports.subtract(&removed);

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::probe::PROBES;
+use crate::probe::{Connect, PROBES};
 use crate::wire::ethernet::Mac;
 use crate::wire::tcp::flag;
 
@@ -58,6 +58,10 @@ pub struct ProbeArgs {
     #[arg(long, value_name = "PROTOCOLS", num_args = 0..=1, require_equals = true, default_missing_value = "1,2,4")]
     pub ping_ip: Option<String>,
 
+    /// Find hosts on the link by ARP (IPv4), neighbour discovery (IPv6), with MAC addresses and vendors [-PR]
+    #[arg(long)]
+    pub arp: bool,
+
     /// Send frames with this 802.1Q tag
     #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u16).range(1..=4094))]
     pub vlan: Option<u16>,
@@ -74,7 +78,8 @@ pub struct ProbeArgs {
 /// The probes that `--scan` names: those that ports are scanned with, and ICMP and neighbour discovery, which have none.
 pub(super) fn scans() -> impl Iterator<Item = (&'static str, &'static str)> {
     let named = PROBES.iter().filter(|probe| !probe.name().starts_with("ping-"));
-    named.map(|probe| (probe.name(), probe.about()))
+    // Not in the registry: it speaks through the operating system, not in frames.
+    named.map(|probe| (probe.name(), probe.about())).chain([(Connect::NAME, Connect::ABOUT)])
 }
 
 fn scan_name(text: &str) -> Result<&'static str, String> {

@@ -281,6 +281,37 @@ impl Way<'_> {
     }
 }
 
+/// ARP and neighbour discovery end at the first router: what lies behind one cannot be asked.
+pub(super) fn refuse_routed(
+    args: &Args,
+    host: &Host,
+    interface: &Interface,
+    addresses: &AddressSet,
+) -> Result<(), BuildError> {
+    let selection = if args.interface.is_some() { Selection::Forced } else { Selection::ByRoute };
+    if interface.kind != InterfaceKind::Ethernet {
+        return usage(format!("{}: there are no link-layer addresses to ask for", interface.name));
+    }
+    refuse_behind_routers(&host.segments_v4(interface, selection), &addresses.v4, &interface.name)?;
+    refuse_behind_routers(&host.segments_v6(interface, selection), &addresses.v6, &interface.name)
+}
+
+fn refuse_behind_routers<T: Family>(
+    segments: &[Segment<T>],
+    addresses: &Ranges<T>,
+    name: &str,
+) -> Result<(), BuildError> {
+    let routed = |reach| matches!(reach, Reach::Hop(Hop::Gateway(_) | Hop::Bare));
+    let behind = within(segments, routed).intersect(addresses);
+    let Some((first, last)) = behind.iter().next() else { return Ok(()) };
+    usage(format!(
+        "{} of the addresses, {} to {} first, are behind a router of {name}, and ARP and neighbour discovery end there; leave them out, or look for hosts with -sn",
+        behind.count(),
+        first.ip(),
+        last.ip()
+    ))
+}
+
 /// This host's own addresses do not answer over the wire. Inside a larger range they are counted as failed; named by
 /// themselves they are a mistake.
 fn refuse_named_own<T: Family>(segments: &[Segment<T>], addresses: &Ranges<T>) -> Result<(), BuildError> {

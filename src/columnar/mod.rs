@@ -30,7 +30,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
-use arrow_array::types::UInt8Type;
+use arrow_array::types::{UInt8Type, UInt16Type};
 use arrow_array::{
     ArrayRef, ArrowPrimitiveType, DictionaryArray, PrimitiveArray, RecordBatch, StringArray,
     TimestampMicrosecondArray, UInt8Array, UInt16Array,
@@ -75,7 +75,7 @@ pub trait Reader: Send {
 
 /// The schema, with manifests in its metadata.
 pub fn schema(manifests: &[Manifest]) -> Schema {
-    let words = || DataType::Dictionary(Box::new(DataType::UInt8), Box::new(DataType::Utf8));
+    let words = || DataType::Dictionary(Box::new(DataType::UInt16), Box::new(DataType::Utf8));
     let fields = vec![
         Field::new("ts", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), false),
         Field::new("ip", DataType::Utf8, false),
@@ -146,7 +146,7 @@ fn optional<T: ArrowPrimitiveType>(
 /// The words of a column: which of them a frozen number means. The same for every batch, so that a file or a stream
 /// holds them once.
 struct Vocabulary {
-    keys: [u8; 256],
+    keys: [u16; 256],
     names: ArrayRef,
 }
 
@@ -160,15 +160,15 @@ impl Vocabulary {
                 names.push(name);
                 names.len() - 1
             });
-            u8::try_from(place).expect("at most 256 numbers")
+            u16::try_from(place).expect("at most 256 numbers")
         });
         Vocabulary { keys, names: Arc::new(StringArray::from_iter_values(names)) }
     }
 
     fn column(&self, records: &[Record], number: impl Fn(&Record) -> u8) -> ArrayRef {
         let keys = records.iter().map(|record| self.keys[usize::from(number(record))]);
-        Arc::new(DictionaryArray::<UInt8Type>::new(
-            UInt8Array::from_iter_values(keys),
+        Arc::new(DictionaryArray::<UInt16Type>::new(
+            UInt16Array::from_iter_values(keys),
             Arc::clone(&self.names),
         ))
     }

@@ -24,15 +24,18 @@ pub(super) fn narrowed(args: &Args, whole: Plan) -> Result<Plan, (String, Exit)>
     let setup = build::setup(args, &plan, Host::read).map_err(refused)?;
     let found = Arc::new(Mutex::new(RangeList::default()));
     let sink = Box::new(Collect { found: Arc::clone(&found), taken: 0 });
-    let outlet =
-        Outlet { name: "the list of hosts".into(), sink, show: Show::states(&[State::Up]), stdout: false };
-    let ended =
-        scan::run(&plan, &setup, || Ok(vec![outlet]), Vec::new(), &Persist::default()).map_err(|error| {
-            match error {
-                ScanError::Interrupted => (error.to_string(), Exit::Interrupted),
-                error => (error.to_string(), Exit::Failed),
-            }
-        })?;
+    let outlet = Outlet {
+        name: "the list of hosts".into(),
+        sink,
+        show: Show::states(&[State::Up]),
+        select: None,
+        stdout: false,
+    };
+    let run = scan::run(&plan, &setup, || Ok(vec![outlet]), Vec::new(), &Persist::default());
+    let ended = run.map_err(|error| match error {
+        ScanError::Interrupted => (error.to_string(), Exit::Interrupted),
+        error => (error.to_string(), Exit::Failed),
+    })?;
     if !args.quiet {
         complain(&scan::ledger(&ended));
     }

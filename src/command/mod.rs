@@ -1,10 +1,21 @@
 //! The subcommands, one file each. A command returns what the process should exit with; only main exits.
 
+pub mod audit;
 pub mod bench;
+#[cfg(feature = "columnar")]
+pub mod compact;
+pub mod convert;
+pub mod diff;
 mod discover;
+pub mod doctor;
+pub mod echo;
+mod held;
+pub mod merge;
 pub mod plan;
+pub mod replay;
 pub mod resume;
 pub mod scan;
+mod sets;
 
 use std::io::Write;
 

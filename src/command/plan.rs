@@ -7,7 +7,7 @@ use crate::batch::Family;
 use crate::cli::{Args, build};
 use crate::order;
 use crate::plan::{Plan, wire_bits};
-use crate::sink::{Existing, parse_place};
+use crate::sink::Existing;
 use crate::text::{duration, grouped, scaled};
 
 /// Runs the command.
@@ -29,9 +29,7 @@ pub fn run(args: &Args) -> Exit {
 fn checked(args: &Args) -> Result<Plan, String> {
     let plan = build::plan(args).map_err(|error| error.to_string())?;
     build::check(args).map_err(|error| error.to_string())?;
-    for output in &args.output {
-        parse_place(output, Existing::Refuse).map_err(|error| error.to_string())?;
-    }
+    args.outputs.places(&args.output, Existing::Refuse).map_err(|error| error.to_string())?;
     Ok(plan)
 }
 
@@ -60,8 +58,15 @@ fn describe(plan: &Plan, args: &Args) -> String {
         line("shard", format!("{index}/{count}: {} targets", grouped(shard_targets.into())));
     }
     let probes: Vec<&str> = plan.probes.iter().map(|probe| probe.name()).collect();
-    let probed = shard_targets * u64::from(plan.passes);
+    let probed = plan.probes_planned();
     line("probes", format!("{}, {} frames", probes.join(", "), grouped(probed.into())));
+    if let (Some(one_in), Some(sample)) = (plan.control, plan.sample()) {
+        let count = grouped(sample.len().into());
+        line(
+            "control",
+            format!("1/{one_in} of the targets a second time, to measure loss: {count} frames of those"),
+        );
+    }
     let frame = frame_length(plan);
     match args.rate.frames_per_second() {
         Some(rate) => {
@@ -82,7 +87,7 @@ fn describe(plan: &Plan, args: &Args) -> String {
 }
 
 /// Length of the longest frame of the plan.
-fn frame_length(plan: &Plan) -> usize {
+pub(super) fn frame_length(plan: &Plan) -> usize {
     let addresses = plan.space.addresses();
     let exists = |family| match family {
         Family::V4 => !addresses.v4.is_empty(),

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::scan::{carry_out, keeps_note, refused, report};
-use super::{Exit, complain};
+use super::scan::{carry_out, keeps_note, refused, report, reread};
+use super::{Exit, complain, held};
 use crate::checkpoint::{self, Birth, Found, Mode, Restart, State};
 use crate::cli::{Args, ResumeArgs, build, resume};
 use crate::order;
@@ -44,7 +44,10 @@ fn prepared(resume: &ResumeArgs) -> Result<Exit, (String, Exit)> {
     std::env::set_current_dir(&birth.directory).map_err(|error| {
         usage(format!("cannot go to {}, where the scan was started: {error}", birth.directory))
     })?;
-    let mut args = resume::again(&birth.argv, &resume.words).map_err(usage)?;
+    // The shard is what it was, whatever environment told it then.
+    let shard = [format!("--shard={}/{}", birth.shard, birth.shards).into()];
+    let words: Vec<_> = shard.into_iter().chain(resume.words.iter().cloned()).collect();
+    let mut args = resume::again(&birth.argv, &words).map_err(usage)?;
     args.seed =
         Some(birth.seed.parse().map_err(|_| usage(format!("{}: its seed is no number", path.display())))?);
     (args.append_output, args.force, args.resume_index) = (true, false, 0);
@@ -63,19 +66,23 @@ fn go_on(
     (mut birth, state): (Birth, State),
     (path, restart, later): (PathBuf, Restart, AddressSet),
 ) -> Result<Exit, (String, Exit)> {
-    if !later.is_empty() {
-        return Err(("the exclude list has grown, which this version cannot follow yet".into(), Exit::Usage));
-    }
     let argv = birth.argv.clone();
     birth.version = env!("CARGO_PKG_VERSION").to_owned();
     let persist = Persist {
         place: Some(path),
         birth,
+        reached: restart.reached,
         run: state.run + 1,
-        waiting: restart.waiting,
+        waiting: restart.waiting.clone(),
         keep_note: keeps_note(args, plan),
+        later,
+        reread: reread(args),
+        ..Persist::default()
     };
-    let ended = carry_out(args, plan, argv, |_, _| Ok(persist))?;
+    let ended = carry_out(args, plan, argv, |places, _| {
+        let held = held::verdicts(args, plan, &restart, places);
+        Ok(Persist { seen: held.everywhere, held: held.each, ..persist })
+    })?;
     Ok(report(args, &ended))
 }
 
@@ -171,7 +178,7 @@ fn announce(plan: &Plan, state: &State, restart: &Restart, mode: Mode) {
             "AT RISK: replies to {window} probes may have been missed; --resume=complete sends them again"
         ),
     };
-    let left = plan.shard_targets() * u64::from(plan.passes) - restart.step.min(u64::MAX);
+    let left = plan.probes_planned();
     complain(&format!(
         "run {} goes on with {} left; {how}\n",
         state.run + 1,

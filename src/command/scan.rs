@@ -9,10 +9,12 @@ use crate::cli::Args;
 use crate::cli::build::{self, BuildError};
 use crate::event::Status;
 use crate::host::Host;
+use crate::link::{LinkError, LinkInterface};
 use crate::order;
-use crate::plan::Plan;
-use crate::scan::{self, Ended, Persist, ScanError};
-use crate::sink::{Existing, Place, SinkError, SinkErrorKind, SinkKind, parse_place};
+use crate::plan::{Plan, Setup};
+use crate::scan::events::{Look, View};
+use crate::scan::{self, Ended, Persist, Reread, ScanError};
+use crate::sink::{self, Existing, Place, SinkError, SinkErrorKind, SinkKind};
 use crate::target::AddressSet;
 use crate::writer::{Outlet, Show};
 
@@ -31,13 +33,16 @@ pub fn run(args: &Args) -> Exit {
 fn prepared(args: &Args) -> Result<Ended, (String, Exit)> {
     let excluded = build::excluded(args).map_err(refused)?;
     let plan = build::plan_without(args, &excluded).map_err(refused)?;
+    // What is wrong with the outputs is said before the first packet of the discovery.
+    places(args).map_err(sink_refused)?;
     let plan = discover::narrowed(args, plan)?;
-    let argv = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    let argv = std::env::args_os().map(|word| sink::without_password(&word.to_string_lossy())).collect();
     carry_out(args, &plan, argv, |places, transmits| {
         let place = checkpoint_place(args, places, transmits)?;
         let birth = birth(&plan, &excluded, places).map_err(|error| (error, Exit::Usage));
         let birth = if place.is_some() { birth? } else { Birth::default() };
-        Ok(Persist { place, birth, keep_note: keeps_note(args, &plan), ..Persist::default() })
+        let (keep_note, reread) = (keeps_note(args, &plan), reread(args));
+        Ok(Persist { place, birth, keep_note, reread, ..Persist::default() })
     })
 }
 
@@ -51,12 +56,61 @@ pub(super) fn carry_out(
 ) -> Result<Ended, (String, Exit)> {
     let places = places(args).map_err(sink_refused)?;
     let setup = build::setup(args, plan, Host::read).map_err(refused)?;
-    let persist = persist(&places, setup.backend.transmits)?;
+    let mut persist = persist(&places, setup.backend.transmits)?;
+    persist.net_timeout = args.reliability.net_timeout;
+    if setup.backend.transmits {
+        persist.look = Some(look(args, &setup, longest_packet(plan)));
+    }
     scan::run(plan, &setup, || outlets(args, places), argv, &persist).map_err(|error| match error {
         ScanError::Sink(error) => sink_refused(error),
         ScanError::Interrupted => (error.to_string(), Exit::Interrupted),
+        ScanError::Link(error @ LinkError::Privilege { .. }) if asks_tcp_only(plan) => {
+            let instead =
+                "; or give -sT, which asks by the operating system's own connections and needs none";
+            (format!("{error}{instead}"), Exit::Failed)
+        }
         error => (error.to_string(), Exit::Failed),
     })
+}
+
+/// Whether a connect scan would find the same ports.
+fn asks_tcp_only(plan: &Plan) -> bool {
+    plan.probes.iter().all(|probe| probe.name() == "syn")
+}
+
+/// Looks at this host again, for a scan that is set up as said.
+fn look(args: &Args, setup: &Setup, longest: u32) -> Look {
+    let (args, interface) = (args.clone(), setup.interface.clone());
+    // A borrowed address was never the interface's own.
+    let own = setup.sources.iter().map(|source| source.address);
+    let sources: Vec<_> = own.filter(|source| !setup.answers_for.contains(source)).collect();
+    Box::new(move |plan| {
+        let host = Host::read();
+        let usable = host.as_ref().map_err(ToString::to_string).and_then(|host| {
+            let Some(LinkInterface { name, index, .. }) = &interface else { return Ok(()) };
+            let Some(now) = host.interfaces.iter().find(|now| now.index == *index) else {
+                return Err(format!("{name} is gone"));
+            };
+            let lost = sources.iter().find(|source| !now.addresses.iter().any(|own| own.address == **source));
+            match lost {
+                _ if !now.up || !now.carrier => Err(format!("{name} is down")),
+                _ if now.mtu < longest => {
+                    Err(format!("the MTU of {name} is {}, our packets have {longest}", now.mtu))
+                }
+                Some(source) => Err(format!("{name} no longer has {source}")),
+                None => Ok(()),
+            }
+        });
+        let routed = host.map_err(|error| error.to_string());
+        let routed =
+            routed.and_then(|host| build::setup(&args, plan, || Ok(host)).map_err(|error| error.to_string()));
+        View { usable, routed }
+    })
+}
+
+/// Length of the longest packet of a plan, without its link-layer header.
+fn longest_packet(plan: &Plan) -> u32 {
+    u32::try_from(super::plan::frame_length(plan).saturating_sub(14)).unwrap_or(u32::MAX)
 }
 
 /// Where the checkpoint goes: where the user says, or beside the first output that is a file. A link that sends nothing
@@ -97,6 +151,15 @@ fn checkpoint_place(
         Err(_) => {}
     }
     Ok(Some(path))
+}
+
+/// How the exclude lists are read again while the scan runs. Standard input is read once.
+pub(super) fn reread(args: &Args) -> Option<Reread> {
+    let files = args.exclude_file.iter().filter(|path| path.as_os_str() != "-").count();
+    let args = args.clone();
+    (0 < files).then(|| -> Reread {
+        Box::new(move || build::excluded_again(&args).map_err(|error| error.to_string()))
+    })
 }
 
 /// Whether the closing note is wanted: by `swath merge`, or by whoever named the checkpoint.
@@ -170,8 +233,8 @@ fn places(args: &Args) -> Result<Places, SinkError> {
     let lines = ["-".to_owned()];
     let arguments = if args.output.is_empty() { &lines[..] } else { &args.output };
     let mut places: Places = Vec::with_capacity(arguments.len());
-    for argument in arguments {
-        let (kind, place) = parse_place(argument, existing)?;
+    let arguments = if args.outputs.names_some() { &args.output[..] } else { arguments };
+    for (argument, kind, place) in args.outputs.places(arguments, existing)? {
         if !place.path.as_os_str().is_empty() && places.iter().any(|(_, _, other)| other.path == place.path) {
             return Err(SinkError {
                 operation: "write to",
@@ -186,7 +249,7 @@ fn places(args: &Args) -> Result<Places, SinkError> {
             // It says in its own words why not; were it to accept the file after all, nothing is written yet.
             drop((kind.open)(&place)?);
         }
-        places.push((argument.clone(), kind, place));
+        places.push((argument, kind, place));
     }
     Ok(places)
 }
@@ -198,7 +261,10 @@ fn outlets(args: &Args, places: Places) -> Result<Vec<Outlet>, SinkError> {
         let stdout = place.stdout;
         let name = if stdout { "standard output".to_owned() } else { argument };
         let show = if kind.tells_state { show } else { show.unambiguous() };
-        Ok(Outlet { name, sink: (kind.open)(&place)?, show, stdout })
+        let show = show.and(Show::states(kind.states));
+        let select = args.outputs.output_filter.clone();
+        let sink = args.outputs.open(kind, &place)?;
+        Ok(Outlet { name: sink::without_password(&name), sink, show, select, stdout })
     };
     places.into_iter().map(open).collect()
 }

@@ -8,16 +8,20 @@ use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use std::sync::Arc;
+
 use crate::batch::{Batch, LANES, lane_mask};
+use crate::gate::Gate;
 use crate::link::local::LocalSender;
 use crate::link::stamper::Stamper;
 use crate::link::{
-    Accepted, Backend, FrameSpan, Framing, Link, LinkError, LinkInterface, LinkSpec, Received, RxQueue,
-    Stall, TxQueue, filter, frame, steer,
+    Accepted, Backend, FrameSpan, Framing, Link, LinkError, LinkInterface, LinkSpec, Receive, Received,
+    RxQueue, Stall, TxQueue, filter, frame, steer, xdp_receive,
 };
 use crate::sys::mmsg::{self, Destination};
 use crate::sys::ring::{Ring, RingSize};
 use crate::sys::socket::{self, PacketSocket};
+use crate::sys::xsk::XskMode;
 use crate::wire::ethernet;
 
 /// The row of the registry.
@@ -46,14 +50,14 @@ fn open(spec: &LinkSpec) -> Result<Link, LinkError> {
         tx.push(Box::new(Transmit { stamper: Stamper::new(spec), sender }));
         how = path;
     }
-    let (rx, ring) = receive_queues(spec, interface)?;
+    let (rx, ring, hides_answers) = receive(spec, interface, BACKEND.name)?;
     let sockets = if tx.len() == 1 { String::new() } else { format!("{} sockets, ", tx.len()) };
     let about = format!("af_packet on {}: {sockets}{how}; {ring}", interface.name);
-    Ok(Link { tx, rx, about })
+    Ok(Link { tx, rx, about, hides_answers })
 }
 
-/// Opens the receive queues of this link, for links that have none of their own; says what was obtained.
-pub(super) fn receive_queues(
+/// Opens receive rings, as many as were asked for; says what was obtained.
+fn receive_queues(
     spec: &LinkSpec,
     interface: &LinkInterface,
 ) -> Result<(Vec<Box<dyn RxQueue>>, String), LinkError> {
@@ -79,9 +83,35 @@ pub(super) fn receive_queues(
     };
     let about = format!("{many} {} x {} KiB", size.blocks, size.block_bytes >> 10);
     let queue = |ring| -> Box<dyn RxQueue> {
-        Box::new(Receive { ring, spans: Vec::new(), interface: interface.name.clone() })
+        Box::new(RingQueue { ring, spans: Vec::new(), interface: interface.name.clone() })
     };
     Ok((rings.into_iter().map(queue).collect(), about))
+}
+
+/// The receive ring of this link alone, for a link that receives some frames in another way.
+pub(super) fn ring(spec: &LinkSpec, interface: &LinkInterface) -> Result<Ring, LinkError> {
+    let filter = filter::program(&spec.filter, interface.framing);
+    Ring::open(interface.index, &filter, RING)
+        .map_err(|error| opening("open a receive ring on", interface.name.clone(), error))
+}
+
+/// Receive queues, what was obtained, and whether the kernel misses the answers.
+pub(super) type Hearing = (Vec<Box<dyn RxQueue>>, String, bool);
+
+/// The receive queues in the way that was asked for: through the network stack's taps, or past it. Says what was
+/// obtained, and whether the kernel misses the answers.
+pub(super) fn receive(
+    spec: &LinkSpec,
+    interface: &LinkInterface,
+    name: &'static str,
+) -> Result<Hearing, LinkError> {
+    if spec.receive == Receive::Xdp {
+        let sending = xdp_receive::Sending { queues: 0, frames: 0 };
+        let opened = xdp_receive::open(spec, interface, (sending, XskMode::Copy), name)?;
+        return Ok((opened.rx, opened.about, true));
+    }
+    let (rx, about) = receive_queues(spec, interface)?;
+    Ok((rx, about, false))
 }
 
 /// Sends finished frames one by one or in batches, without looking at them.
@@ -143,6 +173,10 @@ impl TxQueue for Transmit {
             *place = frame;
         }
         self.sender.send(&frames[..batch.len()])
+    }
+
+    fn replace_gate(&mut self, gate: &Arc<Gate>) {
+        self.stamper.replace_gate(gate);
     }
 
     fn send(&mut self, frame: &[u8]) -> Result<bool, LinkError> {
@@ -212,15 +246,15 @@ fn stall(error: io::Error, interface: &str) -> Result<Stall, LinkError> {
     }
 }
 
-struct Receive {
+struct RingQueue {
     ring: Ring,
     spans: Vec<FrameSpan>,
     interface: String,
 }
 
-impl RxQueue for Receive {
+impl RxQueue for RingQueue {
     fn poll(&mut self, timeout: Duration) -> Result<Received<'_>, LinkError> {
-        let Receive { ring, spans, interface } = self;
+        let RingQueue { ring, spans, interface } = self;
         spans.clear();
         let visit = |packet: crate::sys::ring::Packet| {
             spans.push(FrameSpan { offset: packet.offset, length: packet.length, time_ns: packet.time_ns });
@@ -233,8 +267,8 @@ impl RxQueue for Receive {
         Ok(Received::new(bytes, spans))
     }
 
-    fn drops(&mut self) -> Result<u64, LinkError> {
-        self.ring.drops().map_err(|source| LinkError::System {
+    fn drops(&mut self) -> Result<Option<u64>, LinkError> {
+        self.ring.drops().map(Some).map_err(|source| LinkError::System {
             operation: "read the drop counter of",
             object: self.interface.clone(),
             source,

@@ -1,18 +1,24 @@
-//! AF_XDP sockets, for transmitting: frames are stamped into memory the kernel reads, and go to one queue of the driver
+//! AF_XDP sockets: frames are stamped into memory the kernel reads, and go to one queue of the driver
 //! past the queueing discipline and the packet taps.
 //!
 //! Copy mode works on any interface and attaches nothing. Zero-copy (`--link af_xdp:zerocopy`) lets the driver read the
 //! frames in place where it can; some drivers want an XDP program attached for it. The mode obtained is printed, and one
-//! that was asked for and not obtained is an error. Receives through packet sockets.
+//! that was asked for and not obtained is an error. Receives through the same sockets ([`xdp_receive`]) or packet sockets.
 
 use std::io;
 use std::time::{Duration, Instant};
 
+use std::sync::Arc;
+
 use crate::batch::{Batch, LANES};
+use crate::gate::Gate;
 use crate::link::af_packet::{self, FrameSender};
 use crate::link::stamper::Stamper;
-use crate::link::{Accepted, Backend, Framing, Link, LinkError, LinkInterface, LinkSpec, Stall, TxQueue};
-use crate::sys::xsk::{FRAME_BYTES, XskMode, XskSender};
+use crate::link::{
+    Accepted, Backend, Framing, Link, LinkError, LinkInterface, LinkSpec, Receive, RxQueue, Stall, TxQueue,
+    xdp_receive,
+};
+use crate::sys::xsk::{FRAME_BYTES, Xsk, XskMode, XskSender};
 
 /// The row of the registry.
 pub(super) const BACKEND: Backend = Backend {
@@ -36,40 +42,50 @@ fn open(spec: &LinkSpec) -> Result<Link, LinkError> {
             return Err(unusable(&format!("no interface mode '{word}'; there are copy and zerocopy")));
         }
     };
-    let (rx, receives) = af_packet::receive_queues(spec, interface)?;
-    let (mut tx, mut numbers, mut how): (Vec<Box<dyn TxQueue>>, _, _) = (Vec::new(), Vec::new(), "");
-    for _ in 0..spec.queues.tx {
-        let (queue, number) = transmit(spec, interface, wanted)?;
-        how = match queue.mode {
-            XskMode::Copy => "copy mode",
-            XskMode::ZeroCopy => "zero-copy",
-        };
-        numbers.push(number.to_string());
-        tx.push(Box::new(queue));
-    }
-    let queues = if numbers.len() == 1 { "queue" } else { "queues" };
-    let about = format!("af_xdp on {} {queues} {}: {how}; {receives}", interface.name, numbers.join(", "));
-    Ok(Link { tx, rx, about })
-}
-
-/// Opens a transmit queue; returns the number of the interface's queue it goes to.
-fn transmit(
-    spec: &LinkSpec,
-    interface: &LinkInterface,
-    wanted: XskMode,
-) -> Result<(Transmit, u32), LinkError> {
     let stamper = Stamper::new(spec);
     if FRAME_BYTES < stamper.stride() {
         return Err(unusable("frames are too long"));
     }
-    let (housekeeping, _) = FrameSender::open(interface)?;
-    let socket = XskSender::open(FRAMES).map_err(|error| opening("open an AF_XDP socket", &error))?;
-    socket.raise_send_buffer(SEND_BUFFER_BYTES);
-    let queue = bind(&socket, interface, wanted)?;
-    let mode = socket.mode().map_err(|error| opening("read the mode of an AF_XDP socket", &error))?;
-    let interface = interface.name.clone();
-    let transmit = Transmit { stamper, socket, mode, housekeeping, interface, lost_later: 0, looked: false };
-    Ok((transmit, queue))
+    let both = spec.receive == Receive::Xdp;
+    let (queues, rx, receives) =
+        if both { with_receive(spec, interface, wanted)? } else { alone(spec, interface, wanted)? };
+    let mode = queues.first().map_or(wanted, |queue| queue.mode);
+    let how = match mode {
+        XskMode::Copy => "copy mode",
+        XskMode::ZeroCopy => "zero-copy",
+    };
+    let numbers: Vec<String> = queues.iter().map(|queue| queue.number.to_string()).collect();
+    let word = if numbers.len() == 1 { "queue" } else { "queues" };
+    let about = format!("af_xdp on {} {word} {}: {how}; {receives}", interface.name, numbers.join(", "));
+    let tx = queues.into_iter().map(|queue| -> Box<dyn TxQueue> { Box::new(queue) }).collect();
+    Ok(Link { tx, rx, about, hides_answers: both })
+}
+
+/// Transmit queues, receive queues, and what was obtained for receiving.
+type Queues = (Vec<Transmit>, Vec<Box<dyn RxQueue>>, String);
+
+/// Sockets that only transmit, on the first queues that no other socket has.
+fn alone(spec: &LinkSpec, interface: &LinkInterface, wanted: XskMode) -> Result<Queues, LinkError> {
+    let (rx, receives, _) = af_packet::receive(spec, interface, BACKEND.name)?;
+    let mut queues = Vec::new();
+    for _ in 0..spec.queues.tx {
+        let socket = Xsk::open(FRAMES, 0).map_err(|error| opening("open an AF_XDP socket", &error))?;
+        socket.raise_send_buffer(SEND_BUFFER_BYTES);
+        let number = bind(&socket, interface, wanted)?;
+        let mode = socket.mode().map_err(|error| opening("read the mode of an AF_XDP socket", &error))?;
+        let sender = socket.sender.expect("it was opened with frames to send");
+        queues.push(Transmit::new(spec, interface, (sender, mode, number))?);
+    }
+    Ok((queues, rx, receives))
+}
+
+/// Sockets on all queues, which receive; the first of them transmit as well, as a queue has room for one socket.
+fn with_receive(spec: &LinkSpec, interface: &LinkInterface, wanted: XskMode) -> Result<Queues, LinkError> {
+    let sending = xdp_receive::Sending { queues: spec.queues.tx, frames: FRAMES };
+    let opened = xdp_receive::open(spec, interface, (sending, wanted), BACKEND.name)?;
+    let queue = |(sender, number)| Transmit::new(spec, interface, (sender, opened.mode, number));
+    let queues = opened.senders.into_iter().zip(0u32..).map(queue).collect::<Result<_, _>>()?;
+    Ok((queues, opened.rx, opened.about))
 }
 
 fn unusable(reason: &str) -> LinkError {
@@ -90,7 +106,7 @@ fn opening(operation: &'static str, error: &io::Error) -> LinkError {
 /// Binds to the first queue that no other socket has; returns its number.
 ///
 /// A queue whose last socket was closed a moment ago is still busy, so it is tried again for a while.
-fn bind(socket: &XskSender, interface: &LinkInterface, mode: XskMode) -> Result<u32, LinkError> {
+fn bind(socket: &Xsk, interface: &LinkInterface, mode: XskMode) -> Result<u32, LinkError> {
     let deadline = Instant::now() + BUSY;
     loop {
         for queue in 0..MOST_QUEUES {
@@ -120,6 +136,8 @@ struct Transmit {
     stamper: Stamper,
     socket: XskSender,
     mode: XskMode,
+    /// The interface's queue.
+    number: u32,
     housekeeping: FrameSender,
     interface: String,
     /// Frames the kernel dropped after they were accepted.
@@ -156,6 +174,10 @@ impl TxQueue for Transmit {
         }
     }
 
+    fn replace_gate(&mut self, gate: &Arc<Gate>) {
+        self.stamper.replace_gate(gate);
+    }
+
     fn send(&mut self, frame: &[u8]) -> Result<bool, LinkError> {
         self.stamper.check(frame)?;
         Ok(self.housekeeping.send(&[frame])?.lanes != 0)
@@ -176,6 +198,16 @@ impl TxQueue for Transmit {
 }
 
 impl Transmit {
+    fn new(
+        spec: &LinkSpec,
+        interface: &LinkInterface,
+        (socket, mode, number): (XskSender, XskMode, u32),
+    ) -> Result<Transmit, LinkError> {
+        let (housekeeping, _) = FrameSender::open(interface)?;
+        let (stamper, interface) = (Stamper::new(spec), interface.name.clone());
+        Ok(Transmit { stamper, socket, mode, number, housekeeping, interface, lost_later: 0, looked: false })
+    }
+
     /// Copy mode: the kernel reads the ring within the call, so what became of each frame is known.
     fn send_copies(&mut self, batch: &Batch) -> Result<Accepted, LinkError> {
         let count = u32::try_from(batch.len()).expect("at most 64");

@@ -9,19 +9,24 @@
 
 mod af_packet;
 mod af_xdp;
+mod connect;
 pub mod digest;
+mod fastest;
 pub mod filter;
 mod frame;
 mod live_program;
 mod local;
 mod null;
 mod pcap;
+mod pnet;
 #[cfg(test)]
 mod sample;
 mod stamper;
 mod steer;
+pub mod world;
 mod xdp_live;
 mod xdp_program;
+mod xdp_receive;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,9 +36,19 @@ use crate::batch::{Batch, NextHops, Template};
 use crate::gate::Gate;
 use crate::wire::ethernet::Mac;
 
+pub use connect::CONNECT;
+
 /// Every kind of link.
-pub const BACKENDS: &[Backend] =
-    &[af_packet::BACKEND, af_xdp::BACKEND, xdp_live::BACKEND, null::BACKEND, pcap::BACKEND];
+pub const BACKENDS: &[Backend] = &[
+    af_packet::BACKEND,
+    af_xdp::BACKEND,
+    xdp_live::BACKEND,
+    pnet::BACKEND,
+    fastest::BACKEND,
+    null::BACKEND,
+    pcap::BACKEND,
+    world::BACKEND,
+];
 
 /// Transmits batches.
 pub trait TxQueue: Send {
@@ -72,6 +87,12 @@ pub trait TxQueue: Send {
     /// As [`TxQueue::submit`].
     fn send(&mut self, frame: &[u8]) -> Result<bool, LinkError>;
 
+    /// Reads every finished frame through another last gate from now on: addresses were excluded. A queue that finishes
+    /// no frames has no gate.
+    fn replace_gate(&mut self, gate: &Arc<Gate>) {
+        let _ = gate;
+    }
+
     /// Ends the queue; returns what it has to say for the summary (the digest of all frames, for one).
     ///
     /// # Errors
@@ -89,11 +110,11 @@ pub trait RxQueue: Send {
     /// Only for what ends the scan.
     fn poll(&mut self, timeout: Duration) -> Result<Received<'_>, LinkError>;
 
-    /// Frames the kernel had for us and dropped, since the queue was opened.
+    /// Frames the kernel had for us and dropped, since the queue was opened; `None` where nobody tells.
     ///
     /// # Errors
     /// When the kernel's counter cannot be read.
-    fn drops(&mut self) -> Result<u64, LinkError>;
+    fn drops(&mut self) -> Result<Option<u64>, LinkError>;
 }
 
 /// What became of a submitted batch.
@@ -180,6 +201,9 @@ pub struct Link {
     pub rx: Vec<Box<dyn RxQueue>>,
     /// What was obtained, in words: mode, ring sizes.
     pub about: String,
+    /// Whether SYN-ACKs are taken from the kernel: then it does not close the half-open connections behind them, and we
+    /// must.
+    pub hides_answers: bool,
 }
 
 /// Everything a link needs to know, from [`crate::plan`] and the host's facts.
@@ -199,6 +223,20 @@ pub struct LinkSpec {
     pub filter: Filter,
     /// How many queues to open.
     pub queues: Queues,
+    /// How answers are received.
+    pub receive: Receive,
+    /// Whether a program may be attached to the interface for transmitting, where its driver wants one.
+    pub attach: bool,
+}
+
+/// How answers are received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Receive {
+    /// By packet sockets, which listen to the network stack and take nothing from it.
+    #[default]
+    Packet,
+    /// By AF_XDP sockets: an XDP program takes the SYN-ACKs before the network stack sees them.
+    Xdp,
 }
 
 /// How many queues a link opens.
@@ -315,12 +353,13 @@ mod tests {
     fn a_backend_that_transmits_asks_for_an_interface_and_the_others_open_without() {
         let directory = tempfile::tempdir().expect("a directory");
         for backend in BACKENDS {
-            let argument = (backend.name == "pcap").then(|| directory.path().join(backend.name));
+            let argument = sample::argument(backend, directory.path());
             let result = (backend.open)(&LinkSpec { argument, ..sample::spec() });
             match result {
                 Ok(link) => {
                     assert!(!backend.transmits, "{} has nothing to transmit on", backend.name);
-                    assert_eq!((link.tx.len(), link.rx.len()), (1, 0));
+                    assert_eq!(link.tx.len(), 1);
+                    assert_eq!(link.rx.is_empty(), backend.name != "world", "only the world answers");
                     assert!(!link.about.is_empty());
                 }
                 Err(error) => {
@@ -337,16 +376,22 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         for backend in BACKENDS.iter().filter(|backend| !backend.transmits) {
             let gate = Arc::new(Gate::new([(excluded, excluded)], []));
-            let argument = (backend.name == "pcap").then(|| directory.path().join(backend.name));
+            let argument = sample::argument(backend, directory.path());
             let mut link = (backend.open)(&LinkSpec { argument, gate, ..sample::spec() }).expect("opened");
             let queue = &mut link.tx[0];
             assert_eq!(queue.submit(&sample::batch(0, 3)).expect("allowed").lanes, 0b111);
             let error = queue.submit(&sample::batch(0, 4)).expect_err("the fourth is excluded");
             let LinkError::Excluded { address } = error else { panic!("{}: {error}", backend.name) };
             assert_eq!(address, IpAddr::V4(Ipv4Addr::from(excluded)));
+            let open = Arc::new(Gate::open());
+            queue.replace_gate(&open);
+            assert_eq!(queue.submit(&sample::batch(3, 1)).expect("allowed now").lanes, 1);
+            let closed = Arc::new(Gate::new([(excluded, excluded)], []));
+            queue.replace_gate(&closed);
+            queue.submit(&sample::batch(3, 1)).expect_err("excluded again");
             let report = queue.finish().expect("finished").expect("a digest");
             assert!(
-                report.starts_with("frames 3 "),
+                report.starts_with("frames 4 "),
                 "{}: nothing of that batch left: {report}",
                 backend.name
             );

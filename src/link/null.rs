@@ -7,6 +7,7 @@
 use std::sync::{Arc, Mutex};
 
 use crate::batch::Batch;
+use crate::gate::Gate;
 use crate::link::digest::{Digest, SumDigest};
 use crate::link::stamper::Stamper;
 use crate::link::{Accepted, Backend, Link, LinkError, LinkSpec, TxQueue};
@@ -44,7 +45,7 @@ fn open(spec: &LinkSpec) -> Result<Link, LinkError> {
         "null: frames are digested, not sent"
     };
     let tx = (0..spec.queues.tx.max(1)).map(|_| queue()).collect();
-    Ok(Link { tx, rx: Vec::new(), about: about.to_owned() })
+    Ok(Link { tx, rx: Vec::new(), about: about.to_owned(), hides_answers: false })
 }
 
 struct Queue {
@@ -57,6 +58,10 @@ impl TxQueue for Queue {
         self.stamper.stamp(batch)?;
         self.stamper.feed(&mut self.digest);
         Ok(Accepted { lanes: batch.lanes(), stall: None })
+    }
+
+    fn replace_gate(&mut self, gate: &Arc<Gate>) {
+        self.stamper.replace_gate(gate);
     }
 
     fn send(&mut self, frame: &[u8]) -> Result<bool, LinkError> {
@@ -89,6 +94,10 @@ impl TxQueue for SumQueue {
         self.stamper.stamp(batch)?;
         self.stamper.frames().for_each(|frame| self.sum.add(frame));
         Ok(Accepted { lanes: batch.lanes(), stall: None })
+    }
+
+    fn replace_gate(&mut self, gate: &Arc<Gate>) {
+        self.stamper.replace_gate(gate);
     }
 
     fn send(&mut self, frame: &[u8]) -> Result<bool, LinkError> {

@@ -8,7 +8,10 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use std::sync::Arc;
+
 use crate::batch::Batch;
+use crate::gate::Gate;
 use crate::link::digest::Digest;
 use crate::link::stamper::Stamper;
 use crate::link::{Accepted, Backend, Link, LinkError, LinkSpec, TxQueue};
@@ -35,7 +38,7 @@ fn open(spec: &LinkSpec) -> Result<Link, LinkError> {
     let object = path.display().to_string();
     let about = format!("pcap: frames are written to {object}, not sent");
     let queue = Queue::new(spec, BufWriter::with_capacity(BUFFER, file), object)?;
-    Ok(Link { tx: vec![Box::new(queue)], rx: Vec::new(), about })
+    Ok(Link { tx: vec![Box::new(queue)], rx: Vec::new(), about, hides_answers: false })
 }
 
 /// A new file that only its owner may read: a capture shows who was to be scanned.
@@ -102,6 +105,10 @@ impl<W: Write + Send> TxQueue for Queue<W> {
         let result = self.stamper.frames().try_for_each(|frame| write_frame(writer, digest, frame));
         self.written(result)?;
         Ok(Accepted { lanes: batch.lanes(), stall: None })
+    }
+
+    fn replace_gate(&mut self, gate: &Arc<Gate>) {
+        self.stamper.replace_gate(gate);
     }
 
     fn send(&mut self, frame: &[u8]) -> Result<bool, LinkError> {

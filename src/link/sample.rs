@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::batch::{Batch, NextHops, Template};
 use crate::gate::Gate;
-use crate::link::{Filter, LinkSpec, Queues};
+use crate::link::{Filter, LinkSpec, Queues, Receive};
 use crate::wire::ethernet::{self, Mac};
 
 /// A SYN from 192.0.2.1 with one option (MSS): 58 bytes of Ethernet.
@@ -35,6 +35,17 @@ pub(crate) fn spec() -> LinkSpec {
         gate: Arc::new(Gate::open()),
         filter: Filter { addresses: Vec::new(), port_first: 40_000, port_last: 40_255, any_protocol: false },
         queues: Queues::ONE,
+        receive: Receive::Packet,
+        attach: true,
+    }
+}
+
+/// What to put behind the colon of a link that keeps its frames: a file that is new, or the name of a scenario.
+pub(crate) fn argument(backend: &super::Backend, directory: &std::path::Path) -> Option<std::path::PathBuf> {
+    match backend.name {
+        "world" => Some("quiet".into()),
+        "pcap" => Some(directory.join(backend.name)),
+        _ => None,
     }
 }
 

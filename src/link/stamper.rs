@@ -45,6 +45,11 @@ impl Stamper {
         }
     }
 
+    /// Reads every frame through another gate from now on.
+    pub(super) fn replace_gate(&mut self, gate: &Arc<Gate>) {
+        self.gate = Arc::clone(gate);
+    }
+
     /// Finishes the frames of all lanes of `batch`; [`Stamper::frames`] holds them until the next call.
     ///
     /// # Errors
@@ -230,50 +235,7 @@ mod tests {
 
     #[test]
     fn frames_stamped_together_equal_frames_stamped_alone_on_every_level() {
-        let header = |options: &[u8]| {
-            let mut bytes = sample::syn_v4().bytes()[..54].to_vec();
-            bytes[46] = 0x50 + (options.len() as u8 / 4 * 0x10);
-            bytes[17] = 40 + options.len() as u8;
-            bytes.extend(options);
-            bytes
-        };
-        let linux = [2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 0, 0, 0, 0, 0, 1, 3, 3, 7];
-        let odd = [1, 8, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        let templates = [
-            sample::syn_v4(),
-            acknowledging(header(&[])),
-            other(17, 8, &[(0, Carry::SourcePort), (2, Carry::DestinationPort)], Sum::Datagram),
-            other(
-                17,
-                90,
-                &[(0, Carry::SourcePort), (2, Carry::DestinationPort), (8, Carry::Low)],
-                Sum::Datagram,
-            ),
-            other(17, 42, &[(0, Carry::SourcePort), (9, Carry::Sequence), (20, Carry::Text)], Sum::Datagram),
-            other(17, 30, &[(0, Carry::SourcePort), (8, Carry::Wide), (16, Carry::Positive)], Sum::Datagram),
-            other(
-                1,
-                16,
-                &[(4, Carry::SourcePort), (6, Carry::Low), (8, Carry::Sequence), (12, Carry::Time)],
-                Sum::Plain { at: 2 },
-            ),
-            other(
-                132,
-                32,
-                &[
-                    (0, Carry::SourcePort),
-                    (2, Carry::DestinationPort),
-                    (16, Carry::Sequence),
-                    (28, Carry::Low),
-                ],
-                Sum::Crc32c,
-            ),
-            other(99, 8, &[(0, Carry::Sequence), (4, Carry::Identification)], Sum::None),
-            Template::tcp(header(&[]), None),
-            Template::tcp(header(&linux), Some(28)),
-            Template::tcp(header(&odd), Some(23)),
-            sample::syn_v6(),
-        ];
+        let templates = every_shape();
         for (template, simd) in
             templates.iter().flat_map(|one| Simd::levels().into_iter().map(move |simd| (one, simd)))
         {
@@ -311,6 +273,54 @@ mod tests {
                 assert_eq!(digests[0], digests[1], "{} {template:?}", simd.name());
             }
         }
+    }
+
+    /// Templates that are written together, and some that are not.
+    fn every_shape() -> Vec<Template> {
+        let header = |options: &[u8]| {
+            let mut bytes = sample::syn_v4().bytes()[..54].to_vec();
+            bytes[46] = 0x50 + (options.len() as u8 / 4 * 0x10);
+            bytes[17] = 40 + options.len() as u8;
+            bytes.extend(options);
+            bytes
+        };
+        let linux = [2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 0, 0, 0, 0, 0, 1, 3, 3, 7];
+        let odd = [1, 8, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        vec![
+            sample::syn_v4(),
+            acknowledging(header(&[])),
+            other(17, 8, &[(0, Carry::SourcePort), (2, Carry::DestinationPort)], Sum::Datagram),
+            other(
+                17,
+                90,
+                &[(0, Carry::SourcePort), (2, Carry::DestinationPort), (8, Carry::Low)],
+                Sum::Datagram,
+            ),
+            other(17, 42, &[(0, Carry::SourcePort), (9, Carry::Sequence), (20, Carry::Text)], Sum::Datagram),
+            other(17, 30, &[(0, Carry::SourcePort), (8, Carry::Wide), (16, Carry::Positive)], Sum::Datagram),
+            other(
+                1,
+                16,
+                &[(4, Carry::SourcePort), (6, Carry::Low), (8, Carry::Sequence), (12, Carry::Time)],
+                Sum::Plain { at: 2 },
+            ),
+            other(
+                132,
+                32,
+                &[
+                    (0, Carry::SourcePort),
+                    (2, Carry::DestinationPort),
+                    (16, Carry::Sequence),
+                    (28, Carry::Low),
+                ],
+                Sum::Crc32c,
+            ),
+            other(99, 8, &[(0, Carry::Sequence), (4, Carry::Identification)], Sum::None),
+            Template::tcp(header(&[]), None),
+            Template::tcp(header(&linux), Some(28)),
+            Template::tcp(header(&odd), Some(23)),
+            sample::syn_v6(),
+        ]
     }
 
     /// A template of another protocol, with so many bytes behind the IPv4 header.

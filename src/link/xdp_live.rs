@@ -14,6 +14,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::batch::{Batch, LANES};
+use crate::gate::Gate;
 use crate::link::af_packet::{self, FrameSender};
 use crate::link::live_program::{self, SLOT_COUNT, word};
 use crate::link::stamper::Stamper;
@@ -43,9 +44,9 @@ fn open(spec: &LinkSpec) -> Result<Link, LinkError> {
     if interface.framing != Framing::Ethernet {
         return Err(unusable(&format!("{} has no Ethernet header; use af_packet", interface.name)));
     }
-    let (rx, receives) = af_packet::receive_queues(spec, interface)?;
+    let (rx, receives, hides_answers) = af_packet::receive(spec, interface, BACKEND.name)?;
     // One for all engines: a driver has room for one program.
-    let companion = companion(interface)?.map(Arc::new);
+    let companion = companion(interface, spec.attach)?.map(Arc::new);
     let (mut tx, mut pins): (Vec<Box<dyn TxQueue>>, _) = (Vec::new(), Vec::new());
     for _ in 0..spec.queues.tx {
         let (housekeeping, _) = FrameSender::open(interface)?;
@@ -61,7 +62,7 @@ fn open(spec: &LinkSpec) -> Result<Link, LinkError> {
         interface.name,
         pins.join(", "),
     );
-    Ok(Link { tx, rx, about })
+    Ok(Link { tx, rx, about, hides_answers })
 }
 
 fn unusable(reason: &str) -> LinkError {
@@ -127,6 +128,10 @@ impl TxQueue for Transmit {
             }
         }
         Ok(())
+    }
+
+    fn replace_gate(&mut self, gate: &Arc<Gate>) {
+        self.stamper.replace_gate(gate);
     }
 
     fn send(&mut self, frame: &[u8]) -> Result<bool, LinkError> {
@@ -350,7 +355,7 @@ fn tracepoint(
 
 /// Finds out whether the interface takes redirected frames, without sending one; attaches a program that passes
 /// everything where that is what the driver waits for.
-fn companion(interface: &LinkInterface) -> Result<Option<Attachment>, LinkError> {
+fn companion(interface: &LinkInterface, attach: bool) -> Result<Option<Attachment>, LinkError> {
     let Some(length) = oversize(interface)? else { return Ok(None) };
     let words = SharedWords::new(word::BYTES).map_err(refused("create a map"))?;
     let device = DeviceMap::new(interface.index).map_err(refused("create a device map"))?;
@@ -367,6 +372,13 @@ fn companion(interface: &LinkInterface) -> Result<Option<Attachment>, LinkError>
     };
     if !takes_none()? {
         return Ok(None);
+    }
+    if !attach {
+        return Err(unusable(&format!(
+            "the driver of {} takes no redirected frames as it is; --link xdp_live tries a program of its own there. A veth takes \
+             them when its other end has GRO on (ethtool -K PEER gro on)",
+            interface.name
+        )));
     }
     let pass = xdp_program::pass().map_err(|error| opening("assemble a program", error.into()))?;
     let pass = LoadedProgram::load(ProgramKind::Xdp, &pass, &[])

@@ -8,6 +8,7 @@
 //!
 //! Invariant: knows numbers only, neither addresses nor ports nor time.
 
+mod sample;
 mod walk;
 
 use std::ops::Range;
@@ -17,7 +18,8 @@ use siphasher::sip::SipHasher13;
 use crate::batch::LANES;
 use crate::target::Cursor;
 
-pub use walk::{Chunk, Take, Walk};
+pub use sample::Sample;
+pub use walk::{Chunk, Control, Take, Walk};
 
 /// The name of this order, part of every plan digest.
 pub const VERSION: &str = "v1";
@@ -247,7 +249,8 @@ impl Shard {
             let cursor = u128::from(length) * u128::from(part) / u128::from(self.count);
             u64::try_from(cursor).expect("an edge lies within the order")
         };
-        edge(self.index - 1)..edge(self.index)
+        let first = edge(self.index - 1);
+        planted!(38, first.saturating_sub(1), first)..edge(self.index)
     }
 }
 

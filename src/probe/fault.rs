@@ -84,6 +84,9 @@ pub fn judge(
     // Some translators change the identification (IPv6: the flow label, where the same 16 bits stand); what else is
     // right still proves the probe, only less.
     let identified = quoted.identification == cookie.identification();
+    if planted!(12, !identified, false) {
+        return Judgement::Invalid(Invalid::UnmatchedIcmp);
+    }
     let from_target = segment.source == target.address;
     let speaks = question == Question::Protocol && from_target && target.port.number == own_number(segment);
     let (state, reason) = if speaks {

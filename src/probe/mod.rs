@@ -10,6 +10,8 @@
 //!
 //! Invariant: probes never see a link, a clock or the key itself.
 
+mod arp;
+mod connect;
 pub mod fault;
 pub mod frame;
 mod icmp;
@@ -20,6 +22,7 @@ pub mod sample;
 mod sctp;
 mod tcp;
 mod udp;
+mod udp_payload;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -30,7 +33,9 @@ use crate::event::{Invalid, Proof, Reason, Record, State};
 use crate::target::{Port, Protocol, Target};
 use crate::wire::Segment;
 
+pub use connect::Connect;
 pub use tcp::{Layout, Tcp};
+pub use udp_payload::UdpPayloads;
 
 /// Every probe, in the order of `--help`.
 pub const PROBES: &[&'static dyn Probe] = &[
@@ -41,11 +46,12 @@ pub const PROBES: &[&'static dyn Probe] = &[
     &tcp::ACK,
     &tcp::WINDOW,
     &tcp::MAIMON,
-    &udp::UDP,
+    &udp_payload::UDP,
     &sctp::INIT,
     &sctp::COOKIE_ECHO,
     &ip::PROTOCOL,
     &icmp::PING,
+    &arp::SWEEP,
     &nd::SOLICIT,
     &tcp::PING_SYN,
     &tcp::PING_ACK,
@@ -91,8 +97,8 @@ pub trait Probe: Send + Sync {
     fn samples(&self, target: &Target, judge: &Judge) -> Vec<Sample>;
 }
 
-/// A row of the registry stands in a plan as it is.
-impl Probe for &'static dyn Probe {
+/// A row of the registry stands in a plan as it is, and so does one that is made when it is first used.
+impl<P: std::ops::Deref<Target: Probe> + Send + Sync> Probe for P {
     fn name(&self) -> &'static str {
         (**self).name()
     }
@@ -132,6 +138,9 @@ impl Probe for &'static dyn Probe {
 
 /// The probe of that name, for a plan.
 pub fn by_name(name: &str) -> Option<Arc<dyn Probe>> {
+    if name == Connect::NAME {
+        return Some(Arc::new(Connect));
+    }
     let row = PROBES.iter().find(|probe| probe.name() == name)?;
     Some(Arc::new(*row))
 }
@@ -139,6 +148,17 @@ pub fn by_name(name: &str) -> Option<Arc<dyn Probe>> {
 /// The frames of several probes from several sources: what a link is opened with, in this order.
 pub fn templates(probes: &[Arc<dyn Probe>], sources: &[Source], dress: &Dress) -> Vec<Assigned> {
     probes.iter().flat_map(|probe| sources.iter().flat_map(|source| probe.templates(source, dress))).collect()
+}
+
+/// A SYN without options whose frame is padded with zeroes to so many bytes; `None` when it cannot be so long or short.
+pub fn padded_syn(source: &Source, dress: &Dress, bytes: u16) -> Option<crate::batch::Template> {
+    tcp::padded_syn(source, dress, bytes.into())
+}
+
+/// The frames that close half-open connections, from several sources: [`crate::batch::Batch`] carries in the sequence number
+/// what the SYN-ACK acknowledged.
+pub fn resets(sources: &[Source], dress: &Dress) -> Vec<crate::batch::Template> {
+    sources.iter().map(|source| tcp::reset(source, dress)).collect()
 }
 
 /// How a probe looks, where the user has a choice.
@@ -426,7 +446,7 @@ mod tests {
         let mut checked = 0;
         for probe in PROBES {
             for (target, frame) in frames(*probe) {
-                let packet = SlicedPacket::from_ethernet(&frame).expect(probe.name());
+                let packet = SlicedPacket::from_ethernet(&frame).expect("an Ethernet frame");
                 let name = format!("{} {target:?}", probe.name());
                 let (v4, v6) = match &packet.net {
                     Some(NetSlice::Ipv4(ip)) => {

@@ -161,6 +161,22 @@ impl Probe for Tcp {
     }
 }
 
+/// A SYN that carries zeroes, to measure frames of a size.
+pub(super) fn padded_syn(source: &Source, dress: &Dress, bytes: usize) -> Option<Template> {
+    let segment = tcp::header(flag::SYN, WINDOW_SIZE, &[]);
+    let shortest = frame::packet(source, dress, Protocol::TCP.0, &segment).len();
+    let mut segment = segment;
+    segment.resize(segment.len() + bytes.checked_sub(shortest)?, 0);
+    Some(Template::tcp(frame::packet(source, dress, Protocol::TCP.0, &segment), None))
+}
+
+/// A RST as a host sends it that has no socket for a SYN-ACK: its number is what was acknowledged, and it acknowledges
+/// nothing (RFC 9293 section 3.10.7.1).
+pub(super) fn reset(source: &Source, dress: &Dress) -> Template {
+    let segment = tcp::header(flag::RST, 0, &[]);
+    Template::tcp(frame::packet(source, dress, Protocol::TCP.0, &segment), None)
+}
+
 /// A TCP segment with these flags; only one with SYN has options. `port` is a destination for all targets.
 pub(super) fn template(source: &Source, dress: &Dress, flags: u8, port: Option<u16>) -> Template {
     let syn = flags & flag::SYN != 0;
@@ -242,13 +258,18 @@ impl Tcp {
         let open = if self.reading == Reading::Host { State::Up } else { State::Open };
         match (header.has(flag::SYN), header.has(flag::ACK), header.has(flag::RST)) {
             // RFC 9293 section 3.10.7.3: a SYN-ACK acknowledges exactly our SYN.
-            (true, true, false) if acknowledged == next => Meaning::Verdict(open, Reason::SYN_ACK, 32),
+            (true, true, false) if planted!(23, true, acknowledged == next) => {
+                Meaning::Verdict(open, Reason::SYN_ACK, 32)
+            }
             // A RST acknowledges the SYN (RFC 9293 section 3.10.7.1); some stacks acknowledge its first number.
-            (false, true, true) if acknowledged == next || acknowledged == sequence => {
+            (false, true, true) if acknowledged == next || planted!(14, false, acknowledged == sequence) => {
                 Meaning::Verdict(self.of_reset(header), Reason::RESET, 31)
             }
             (false, true, true) if self.has(flag::FIN) && acknowledged == next.wrapping_add(1) => {
                 Meaning::Verdict(self.of_reset(header), Reason::RESET, ECHO_BITS)
+            }
+            (true, true, true) if planted!(15, acknowledged == next, false) => {
+                Meaning::Verdict(State::Closed, Reason::RESET, 31)
             }
             (true, true, false) | (false, true, true) => Meaning::Bad(Invalid::BadCookie),
             (false, false, true) => Meaning::Bad(Invalid::RstWithoutAck),
@@ -301,7 +322,7 @@ impl Tcp {
         // The acknowledgement number is behind what every router quotes; where it is quoted it must be right, too.
         let acknowledged = quoted.transport.get(8..12).filter(|_| self.has(flag::ACK));
         let right = acknowledged.is_none_or(|number| number == cookie.sequence().to_be_bytes());
-        if right && cookie.sequence() == sequence {
+        if planted!(11, true, right && cookie.sequence() == sequence) {
             Verified::Right { target, cookie, pass, bits: 32 }
         } else {
             Verified::Wrong

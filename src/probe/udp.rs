@@ -1,4 +1,4 @@
-//! The UDP probe: an answer from the port means open, the target's own "port unreachable" closed.
+//! UDP as host discovery asks it, and what every UDP probe is made of. The scan of ports is in `udp_payload`.
 //!
 //! Silence tells nothing: open ports keep silent too, when they do not understand the question.
 
@@ -21,13 +21,7 @@ pub(super) struct Udp {
     question: Question,
 }
 
-/// The registry rows.
-pub(super) const UDP: Udp = Udp {
-    name: "udp",
-    about: "UDP: an answer is open, port-unreachable closed",
-    protocols: [Protocol::UDP],
-    question: Question::Datagram,
-};
+/// The registry row.
 pub(super) const PING: Udp = Udp {
     name: "ping-udp",
     about: "host discovery by UDP to a port that is closed",
@@ -70,7 +64,7 @@ impl Probe for Udp {
     }
 
     fn samples(&self, target: &Target, judge: &Judge) -> Vec<Sample> {
-        samples(self, target, judge)
+        samples((self, self.question), target, judge)
     }
 }
 
@@ -80,7 +74,8 @@ impl Udp {
             return Judgement::NotOurs;
         }
         let target = target(self.protocols[0], received.1.source, datagram.source_port);
-        let Some((_, pass)) = judge.verify(&target, datagram.destination_port) else {
+        let verified = judge.verify(&target, datagram.destination_port).map(|(_, pass)| pass);
+        let Some(pass) = planted!(10, Some(0), verified) else {
             return Judgement::Invalid(Invalid::BadCookie);
         };
         let state = if self.question == Question::Host { State::Up } else { State::Open };
@@ -117,7 +112,12 @@ fn target(protocol: Protocol, address: IpAddr, number: u16) -> Target {
     Target { address, port: Port { protocol, number } }
 }
 
-fn samples(probe: &Udp, target: &Target, judge: &Judge) -> Vec<Sample> {
+/// Golden answers that say nothing, and errors, for a probe that asks `question`.
+pub(super) fn samples(
+    (probe, question): (&dyn Probe, Question),
+    target: &Target,
+    judge: &Judge,
+) -> Vec<Sample> {
     let us = judge.source(target.address).expect("a source of the family");
     let frame = sample::probe_frame(probe, target, judge, 0).expect("a template");
     let router = sample::router(us);
@@ -127,7 +127,7 @@ fn samples(probe: &Udp, target: &Target, judge: &Judge) -> Vec<Sample> {
         bytes[2..4].copy_from_slice(&port.to_be_bytes());
         sample::packet(target.address, us, Protocol::UDP.0, &bytes)
     };
-    let host = probe.question == Question::Host;
+    let host = question == Question::Host;
     let (open, closed) = if host { (State::Up, State::Up) } else { (State::Open, State::Closed) };
     let right = judge.source_port(target, 1);
     let (port, way, cut) = if us.is_ipv4() { ([3, 3], [3, 13], [3, 1]) } else { ([1, 4], [1, 1], [1, 3]) };

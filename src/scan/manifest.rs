@@ -38,7 +38,7 @@ pub(super) fn at_start(plan: &Plan, setup: &Setup, argv: Vec<String>) -> Manifes
         shards: plan.shard.count(),
         passes: plan.passes,
         first_step: plan.first_step,
-        course: Course::default(),
+        course: Course { run: 1, control_one_in: plan.control, ..Course::default() },
         rate_pps: setup.rate.frames_per_second(),
         wait_s: setup.wait.as_secs_f64(),
         interface: setup.interface.as_ref().map_or_else(String::new, |interface| interface.name.clone()),
@@ -87,7 +87,7 @@ pub(super) fn close(manifest: &mut Manifest, status: Status, summary: Summary) {
 }
 
 /// The account of all threads. The sinks' part is filled in by the writer.
-pub(super) fn summary(stats: &Stats, walk: &Walk, sending_ns: u64) -> Summary {
+pub fn summary(stats: &Stats, walk: &Walk, sending_ns: u64) -> Summary {
     let sent = stats.tx_total(|tx| &tx.sent);
     let invalid = Invalid::ALL.map(|reason| {
         let count = stats.rx_total(|rx| &rx.invalid[reason as usize]);
@@ -95,7 +95,6 @@ pub(super) fn summary(stats: &Stats, walk: &Walk, sending_ns: u64) -> Summary {
     });
     let silent_neighbours = stats.tx_total(|tx| &tx.unresolved);
     let own_addresses = stats.tx_total(|tx| &tx.own_address);
-    let recaptured = stats.rx_total(|rx| &rx.later);
     let per_second = u128::from(sent) * 1_000_000_000 / u128::from(sending_ns.max(1));
     Summary {
         planned: walk.planned(),
@@ -112,15 +111,20 @@ pub(super) fn summary(stats: &Stats, walk: &Walk, sending_ns: u64) -> Summary {
         duplicate: stats.rx_total(|rx| &rx.duplicate),
         accepted: stats.rx_total(|rx| &rx.accepted),
         kernel_drops: stats.rx_total(|rx| &rx.kernel_drops),
-        housekeeping: stats.tx_total(|tx| &tx.housekeeping),
+        drops_unknown: stats.rx_total(|rx| &rx.drops_unknown) != 0,
+        housekeeping: stats.tx_total(|tx| &tx.housekeeping) + stats.tx_total(|tx| &tx.resets),
+        resets: stats.tx_total(|tx| &tx.resets),
+        unclosed: stats.rx_total(|rx| &rx.unclosed),
         requeued: stats.tx_total(|tx| &tx.requeued),
         pauses: stats.tx_total(|tx| &tx.pauses),
         forgotten: stats.rx_total(|rx| &rx.evicted),
+        rationed: stats.rx_total(|rx| &rx.rationed),
+        ration_ms: stats.rx.iter().map(|rx| rx.ration_ms.value()).max().unwrap_or(0),
         hosts_up: stats.rx_total(|rx| &rx.up),
         ports: Vec::new(),
         sinks: Vec::new(),
         resume_step: None,
-        loss: Loss::from_counts(recaptured, recaptured - stats.rx_total(|rx| &rx.both).min(recaptured)),
+        loss: loss(stats),
         reached_pps: if sending_ns == 0 { 0 } else { u64::try_from(per_second).unwrap_or(u64::MAX) },
     }
 }
@@ -141,22 +145,24 @@ pub(super) fn ports(job: &Job<'_>, status: Status) -> Vec<PortSummary> {
         targets,
         answered,
         silent: targets - answered,
-        silence: silence(port),
+        silence: silence(port).to_owned(),
     };
     job.answered.rows().map(row).collect()
 }
 
+/// What one pass missed, as far as is known.
+pub(super) fn loss(stats: &Stats) -> Option<Loss> {
+    let recaptured = stats.rx_total(|rx| &rx.later);
+    Loss::from_counts(recaptured, recaptured - stats.rx_total(|rx| &rx.both).min(recaptured))
+}
+
 /// The closing ledger, for people: each line is an equation that holds, or says that it does not.
 pub fn ledger(ended: &Ended) -> String {
-    let Ended { summary, open, sending_s, seed, checkpoint, .. } = ended;
+    let Ended { summary, open, sending_s, seed, checkpoint, course, .. } = ended;
     let count = |number: u64| grouped(number.into());
-    // They take part of the rate, and their answers are among the frames that are not ours.
-    let questions = match summary.housekeeping {
-        0 => String::new(),
-        questions => format!(" and {} questions to neighbours", count(questions)),
-    };
+    let others = others(summary);
     let mut text = format!(
-        "sent {} in {}, {}pps{questions}; found {} open\n",
+        "sent {} in {}, {}pps{others}; found {} open\n",
         counted(summary.sent.into(), "probe"),
         duration(*sending_s),
         scaled(summary.reached_pps as f64),
@@ -179,6 +185,8 @@ pub fn ledger(ended: &Ended) -> String {
     let reasons: Vec<String> =
         summary.invalid.iter().map(|(name, number)| format!("{} {name}", count(*number))).collect();
     let reasons = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join(", ")) };
+    let dropped =
+        if summary.drops_unknown { "nobody tells how many".to_owned() } else { count(summary.kernel_drops) };
     text.push_str(&format!(
         "frames   {} seen = {} not ours + {} invalid{reasons} + {} duplicate + {} accepted; the kernel dropped {}\n",
         count(summary.frames_seen),
@@ -186,7 +194,7 @@ pub fn ledger(ended: &Ended) -> String {
         count(invalid),
         count(summary.duplicate),
         count(summary.accepted),
-        count(summary.kernel_drops)
+        dropped
     ));
     text.push_str(&answers(summary));
     text.push_str(&results(summary));
@@ -201,6 +209,7 @@ pub fn ledger(ended: &Ended) -> String {
         ));
     }
     text.push_str(&notes(summary));
+    text.push_str(&happened(course));
     if let Some(path) = checkpoint {
         text.push_str(&format!("to go on: swath resume {}\n", path.display()));
     } else if let Some(step) = summary.resume_step {
@@ -256,6 +265,7 @@ const PORTS_IN_LEDGER: usize = 12;
 fn notes(summary: &Summary) -> String {
     let facts = [
         (summary.requeued, "probes were refused by the interface at first and sent again"),
+        (summary.unclosed, "half-open connections were left to time out at their targets"),
         (summary.pauses, "times the transmitter waited for the writer"),
         (
             summary.forgotten,
@@ -263,7 +273,57 @@ fn notes(summary: &Summary) -> String {
         ),
     ];
     let told = facts.iter().filter(|(number, _)| 0 < *number);
-    told.map(|(number, what)| format!("note     {} {what}\n", grouped((*number).into()))).collect()
+    let mut text: String =
+        told.map(|(number, what)| format!("note     {} {what}\n", grouped((*number).into()))).collect();
+    if 0 < summary.rationed {
+        text.push_str(&format!(
+            "note     {} sent ICMP errors at a constant pace, one in {} ms, whatever ours was: closed UDP ports look silent there. Ask slower \
+             (--rate) or again (--passes), or lift the limit at the target (Linux: sysctl net.ipv4.icmp_ratelimit=0)\n",
+            counted(summary.rationed.into(), "host"),
+            grouped(summary.ration_ms.into())
+        ));
+    }
+    text
+}
+
+/// What changed while the scan ran, and who answered for everything.
+fn happened(course: &Course) -> String {
+    let mut text = String::new();
+    for later in &course.excluded_later {
+        text.push_str(&format!("note     {} addresses were excluded while it ran\n", later.addresses));
+    }
+    for event in &course.events {
+        text.push_str(&format!("note     {}\n", event.what));
+    }
+    for (who, held_back) in course.capped.iter().take(CAPPED_SHOWN) {
+        text.push_str(&format!(
+            "capped   {who} answers for everything: {} open ports held back\n",
+            grouped((*held_back).into())
+        ));
+    }
+    let rest: u64 = course.capped.iter().skip(CAPPED_SHOWN).map(|(_, count)| count).sum();
+    if 0 < rest + course.capped_more {
+        let others = course.capped.len().saturating_sub(CAPPED_SHOWN);
+        text.push_str(&format!(
+            "capped   {} open ports of {others} others or more held back; the manifest names up to 1,000\n",
+            grouped((rest + course.capped_more).into())
+        ));
+    }
+    text
+}
+
+/// Capped hosts that are named on standard error.
+const CAPPED_SHOWN: usize = 5;
+
+/// The frames sent that are no probes. They take part of the rate, and answers to questions are among the frames that are
+/// not ours.
+fn others(summary: &Summary) -> String {
+    let kinds = [
+        (summary.housekeeping - summary.resets, "questions to neighbours"),
+        (summary.resets, "RSTs that close connections"),
+    ];
+    let sent = kinds.into_iter().filter(|(number, _)| 0 < *number);
+    sent.map(|(number, what)| format!(" and {} {what}", grouped(number.into()))).collect()
 }
 
 fn percent(share: f64) -> String {
@@ -300,8 +360,8 @@ mod tests {
 
     fn ended(summary: Summary) -> Ended {
         let (remarks, errors) = (Vec::new(), Vec::new());
-        let (status, checkpoint) = (Status::Complete, None);
-        Ended { summary, open: 0, sending_s: 1.0, seed: 7, status, checkpoint, remarks, errors }
+        let (status, checkpoint, course) = (Status::Complete, None, Course::default());
+        Ended { summary, open: 0, sending_s: 1.0, seed: 7, status, checkpoint, course, remarks, errors }
     }
 
     #[test]

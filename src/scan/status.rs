@@ -96,8 +96,17 @@ impl<'a> Status<'a> {
             None if done == 0 => "starting".into(),
             None => format!("{} left", duration(now_ns as f64 / 1e9 * (planned - done) as f64 / done as f64)),
         };
+        let loss = match super::manifest::loss(stats) {
+            Some(loss) => format!(
+                " | lost {:.2}% ({:.2} to {:.2})",
+                loss.estimate * 100.0,
+                loss.low * 100.0,
+                loss.high * 100.0
+            ),
+            None => String::new(),
+        };
         format!(
-            "{:.2}% {left} | tx {}pps (avg {}pps) | rx {}pps | open {} | drops {} | waiting for the writer {}",
+            "{:.2}% {left} | tx {}pps (avg {}pps) | rx {}pps | open {} | drops {} | waiting for the writer {}{loss}",
             done as f64 * 100.0 / planned.max(1) as f64,
             scaled(tx_rate),
             scaled(sent as f64 * 1e9 / ended_ns.unwrap_or(now_ns).max(1) as f64),

@@ -3,10 +3,9 @@
 //! User and password come from `CLICKHOUSE_USER` and `CLICKHOUSE_PASSWORD`, never from the command line.
 //! `clickhouses://` speaks TLS where this build has it; the default one does not.
 //!
-//! Exactly once, in three ways that hold each other up: an insert begins where the number of rows of this scan says
-//! (`count()`, asked whenever a connection is new); a chunk carries a deduplication token, so that a repetition the
-//! server has seen is no second one; and the table replaces rows with equal (scan, proto, port, ip, vantage, state,
-//! ts) when it merges.
+//! Exactly once, in two ways that hold each other up: an insert, which is one block and so all or nothing, begins where
+//! the number of rows of this scan says (`count()`, asked whenever something went wrong), and it carries a
+//! deduplication token, so that a repetition of one that the server was still working on is no second one.
 //!
 //! Invariant: values reach the server as RowBinary only; no SQL is ever made from data but the scan's identifier, which
 //! is hexadecimal digits and dashes.
@@ -17,16 +16,15 @@ use std::time::Duration;
 use super::receiver::{Manner, Receiver};
 use super::rowbinary::{self, TABLE};
 use super::spooled::{self, Parts};
-use super::{Place, Sink, SinkError, SinkErrorKind, SinkKind, bytes};
+use super::{Place, Sink, SinkError, SinkErrorKind, SinkKind};
 use crate::event::{Manifest, Record};
 
 /// The row of the registry.
 pub(crate) const KIND: SinkKind = SinkKind {
     name: "clickhouse",
-    suffixes: &[],
     about: "ClickHouse over HTTP: clickhouse://HOST:8123/DATABASE",
-    tells_state: true,
     open,
+    ..SinkKind::BASE
 };
 
 fn open(place: &Place) -> Result<Box<dyn Sink>, SinkError> {
@@ -180,8 +178,8 @@ impl Receiver for Server {
              rows_out Nullable(UInt64), manifest String) ENGINE = ReplacingMergeTree(version) ORDER BY scan"
         ))?;
         make(format!(
-            "CREATE TABLE IF NOT EXISTS {database}.observation ({TABLE}) ENGINE = ReplacingMergeTree \
-             PARTITION BY scan ORDER BY (proto, port, ip, vantage, scan, state, ts) \
+            "CREATE TABLE IF NOT EXISTS {database}.observation ({TABLE}) ENGINE = MergeTree \
+             PARTITION BY scan ORDER BY (proto, port, ip, vantage) \
              SETTINGS non_replicated_deduplication_window = 1000"
         ))?;
         let count = format!("SELECT count() FROM {database}.observation WHERE scan = '{}'", self.scan);
@@ -198,7 +196,7 @@ impl Receiver for Server {
     fn deliver(&mut self, first: u64, records: &[Record]) -> Result<(), SinkError> {
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.clear();
-        let scan = bytes::uuid(&self.scan);
+        let scan = rowbinary::uuid(&self.scan);
         for record in records {
             rowbinary::row(&mut buffer, scan, self.vantage, record);
         }
@@ -221,7 +219,7 @@ impl Receiver for Server {
 /// Codes of errors that no waiting mends: unknown table or column, syntax, authentication, access, wrong type.
 const LASTING: [u32; 9] = [16, 27, 33, 36, 60, 62, 192, 497, 516];
 
-/// Rows of an insert: large, as the server wants them.
+/// Rows of an insert: large, as the server wants them, and below the 1,048,449 that it takes as one block.
 const CHUNK: usize = 1 << 18;
 
 /// How long a result waits for company before it goes to the server.

@@ -1,22 +1,25 @@
 //! Comma-separated values as RFC 4180 has them: a header line, CRLF at the end of lines, an empty field for what a
 //! record does not have (the same rules as NDJSON, whose keys the columns are).
 //!
-//! Numeric columns hold digits only, text columns an address or a word of a fixed vocabulary, so that no field needs
-//! quotes and none can start a spreadsheet formula (tested).
-//! Invariant: bytes from the network never pass here; whoever adds some must quote them and defuse formulas.
+//! Numeric columns hold digits only, text columns an address or a word of a fixed vocabulary, so that no field of a
+//! record needs quotes and none can start a spreadsheet formula (tested). A row whose `service` is not empty holds bytes
+//! the target sent, in `banner`: in quotes, printable ASCII as it is, everything else and the backslash as `\xHH`, an
+//! apostrophe in front of what would be a formula.
+//! Invariant: bytes from the network pass through `untrusted` only.
 
-use super::SinkKind;
-use super::format::{Line, SecondCache};
+use super::format::{LINE_BYTES, Line, SecondCache};
 use super::lines::{self, Encode};
-use crate::event::Record;
+use super::{SinkKind, untrusted};
+use crate::event::{Manifest, Record, Untrusted};
 
 /// The row of the registry.
 pub(crate) const KIND: SinkKind = SinkKind {
     name: "csv",
     suffixes: &["csv"],
     about: "comma-separated values with a header (RFC 4180)",
-    tells_state: true,
+    packs: true,
     open: lines::open::<Csv>,
+    ..SinkKind::BASE
 };
 
 struct Csv {
@@ -30,8 +33,9 @@ impl Default for Csv {
 }
 
 impl Encode for Csv {
-    const HEADER: &'static str =
-        "ts,ip,port,proto,state,reason,ttl,win,mss,wscale,opts,ipid,rtt_us,responder,proof,pass\r\n";
+    fn begin(&mut self, _manifest: &Manifest, text: &mut Vec<u8>) {
+        text.extend_from_slice(HEADER);
+    }
 
     fn encode(&mut self, record: &Record, line: &mut Line<'_>) {
         let (address, responder) = (record.address(), record.responder());
@@ -49,11 +53,12 @@ impl Encode for Csv {
         line.text(",");
         line.decimal(u32::from(record.ttl));
         line.text(",");
-        line.decimal(u32::from(record.window));
+        line.decimal(if record.mac().is_none() { u32::from(record.window) } else { 0 });
         line.text(",");
         optional(line, u32::from(record.mss), record.mss != 0);
         optional(line, u32::from(record.window_scale), record.window_scale != Record::NO_SCALE);
-        if record.options_hash != 0 {
+        let mac = record.mac();
+        if record.options_hash != 0 && mac.is_none() {
             line.hexadecimal(record.options_hash);
         }
         line.text(",");
@@ -66,9 +71,29 @@ impl Encode for Csv {
         line.text(record.proof.name());
         line.text(",");
         line.decimal(u32::from(record.pass));
-        line.text("\r\n");
+        line.text(",");
+        if let Some(mac) = mac {
+            line.mac(mac);
+        }
+        line.text(",,\r\n");
+    }
+
+    fn attach(&mut self, record: &Record, key: &str, bytes: &Untrusted, text: &mut Vec<u8>) {
+        let mut room = [0; LINE_BYTES];
+        let mut line = Line::new(&mut room);
+        self.encode(record, &mut line);
+        text.extend_from_slice(line.as_str().trim_end_matches(",\r\n").as_bytes());
+        text.push(b',');
+        text.extend_from_slice(untrusted::word(key).as_bytes());
+        text.push(b',');
+        untrusted::csv_field(&bytes.0, text);
+        text.extend_from_slice(b"\r\n");
     }
 }
+
+/// The columns.
+const HEADER: &[u8] =
+    b"ts,ip,port,proto,state,reason,ttl,win,mss,wscale,opts,ipid,rtt_us,responder,proof,pass,mac,service,banner\r\n";
 
 /// Writes a number that may be absent, and the comma behind it.
 #[inline]

@@ -10,11 +10,10 @@
 //!
 //! Invariant: as NDJSON; bytes from the network never pass here.
 
-use super::SinkKind;
-use super::bytes::{self, Encode};
 use super::format::{LINE_BYTES, Line};
-use super::lines;
+use super::lines::{self, Encode};
 use super::ndjson::Ndjson;
+use super::{SinkKind, file};
 use crate::event::{Manifest, Record};
 
 /// The row of the registry.
@@ -22,8 +21,9 @@ pub(crate) const KIND: SinkKind = SinkKind {
     name: "esbulk",
     suffixes: &["esbulk"],
     about: "body for Elasticsearch's and OpenSearch's _bulk",
-    tells_state: true,
-    open: bytes::open::<EsBulk>,
+    packs: true,
+    open: lines::open::<EsBulk>,
+    ..SinkKind::BASE
 };
 
 #[derive(Default)]
@@ -34,18 +34,14 @@ struct EsBulk {
 }
 
 impl Encode for EsBulk {
-    const APPENDS: bool = true;
-
-    fn header(&mut self, manifest: &Manifest, _buffer: &mut Vec<u8>) {
+    fn announce(&mut self, manifest: &Manifest) {
         // What stands between quotes is hexadecimal digits and dashes, whatever the manifest holds.
         let plain = |letter: &char| letter.is_ascii_hexdigit() || *letter == '-';
-        self.scan = manifest.scan_uuid.chars().filter(plain).collect();
+        self.scan = manifest.scan_uuid.chars().filter(plain).take(36).collect();
         self.vantage = manifest.shard;
     }
 
-    fn encode(&mut self, record: &Record, buffer: &mut Vec<u8>) {
-        let mut room = [0; LINE_BYTES];
-        let mut line = Line::new(&mut room);
+    fn encode(&mut self, record: &Record, line: &mut Line<'_>) {
         line.text("{\"index\":{\"_id\":\"");
         line.text(&self.scan);
         line.text("/");
@@ -63,10 +59,17 @@ impl Encode for EsBulk {
         line.text("\",\"vantage\":");
         line.decimal(self.vantage);
         line.text(",");
-        buffer.extend_from_slice(line.as_str().as_bytes());
         let mut room = [0; LINE_BYTES];
-        let mut line = Line::new(&mut room);
-        lines::Encode::encode(&mut self.json, record, &mut line);
-        buffer.extend_from_slice(&line.as_str().as_bytes()[1..]);
+        let mut json = Line::new(&mut room);
+        self.json.encode(record, &mut json);
+        line.text(&json.as_str()[1..]);
+    }
+
+    fn resume(&mut self, tail: &[u8], whole: bool) -> Option<usize> {
+        let end = file::resume_lines(tail, whole)?;
+        // An action whose document is missing goes, too.
+        let lines = tail[..end].strip_suffix(b"\n").unwrap_or_default();
+        let last = lines.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        Some(if lines[last..].starts_with(b"{\"index\"") { last } else { end })
     }
 }

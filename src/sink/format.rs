@@ -44,6 +44,14 @@ impl Line<'_> {
         self.length = end;
     }
 
+    /// Appends bytes as they are, for formats that are no text.
+    #[inline]
+    pub(crate) fn raw(&mut self, bytes: &[u8]) {
+        let end = self.length + bytes.len();
+        self.bytes[self.length..end].copy_from_slice(bytes);
+        self.length = end;
+    }
+
     /// Appends a number in decimal.
     #[inline]
     pub(crate) fn decimal(&mut self, value: u32) {
@@ -68,6 +76,32 @@ impl Line<'_> {
         for shift in (0..8).rev() {
             self.bytes[self.length] = HEX[(value >> (4 * shift)) as usize & 0xf];
             self.length += 1;
+        }
+    }
+
+    /// Appends a number in decimal, of any size.
+    pub(crate) fn decimal64(&mut self, value: u64) {
+        match u32::try_from(value) {
+            Ok(value) => self.decimal(value),
+            Err(_) => self.text(&value.to_string()),
+        }
+    }
+
+    /// Appends a number in decimal, right-aligned in a field of that width.
+    pub(crate) fn right(&mut self, value: u32, width: usize) {
+        (digits(value)..width).for_each(|_| self.text(" "));
+        self.decimal(value);
+    }
+
+    /// Appends a link-layer address: `00:0c:29:aa:bb:cc`.
+    pub(crate) fn mac(&mut self, octets: [u8; 6]) {
+        for (index, octet) in octets.into_iter().enumerate() {
+            if index != 0 {
+                self.text(":");
+            }
+            self.bytes[self.length] = HEX[usize::from(octet >> 4)];
+            self.bytes[self.length + 1] = HEX[usize::from(octet & 15)];
+            self.length += 2;
         }
     }
 
@@ -214,6 +248,25 @@ fn second_text(second: u64) -> [u8; 20] {
     text
 }
 
+/// A second since the Unix epoch as `asctime` has it, in UTC: `Sat Nov 21 00:52:52 2026`.
+pub(crate) fn asctime(second: u64) -> String {
+    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let days = second / 86_400;
+    let (year, month, day) = civil_from_days(days);
+    let clock = second % 86_400;
+    let (weekday, month) = (DAYS[low_half(days % 7) as usize], MONTHS[month as usize - 1]);
+    let (hour, minute, second) = (clock / 3600, clock / 60 % 60, clock % 60);
+    format!("{weekday} {month} {day:>2} {hour:02}:{minute:02}:{second:02} {year}")
+}
+
+/// A second since the Unix epoch as `2026-11-21 00:52:52`, in UTC.
+pub(crate) fn date_and_time(second: u64) -> String {
+    let text = second_text(second);
+    String::from_utf8_lossy(&text[..19]).replace('T', " ")
+}
+
 /// Year, month and day of a day since 1970-01-01 in the proleptic Gregorian calendar (Howard Hinnant,
 /// "chrono-compatible low-level date algorithms", `civil_from_days`). Eras are 400 years that start on 1 March.
 fn civil_from_days(days: u64) -> (u32, u32, u32) {
@@ -330,6 +383,16 @@ mod tests {
         }
         assert_eq!(time(1_795_219_200_123_456_789), "2026-11-21T00:00:00.123456Z");
         assert_eq!(time(999_999_999), "1970-01-01T00:00:00.999999Z");
+    }
+
+    #[test]
+    fn dates_are_written_as_the_c_library_writes_them() {
+        assert_eq!(asctime(1_700_000_001), "Tue Nov 14 22:13:21 2023");
+        assert_eq!(asctime(0), "Thu Jan  1 00:00:00 1970");
+        assert_eq!(date_and_time(1_795_222_372), "2026-11-21 00:52:52");
+        assert_eq!(written(|line| line.mac([0, 12, 41, 170, 187, 204])), "00:0c:29:aa:bb:cc");
+        assert_eq!(written(|line| (line.right(80, 5), line.right(123_456, 5)).1), "   80123456");
+        assert_eq!(written(|line| line.decimal64(u64::MAX)), u64::MAX.to_string());
     }
 
     #[test]

@@ -11,7 +11,9 @@ pub(crate) const KIND: SinkKind = SinkKind {
     suffixes: &["txt"],
     about: "ip:port lines of open ports, ip lines of hosts",
     tells_state: false,
+    packs: true,
     open: lines::open::<List>,
+    ..SinkKind::BASE
 };
 
 #[derive(Default)]

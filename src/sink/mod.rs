@@ -14,7 +14,6 @@
 
 #[cfg(feature = "columnar")]
 mod arrow_stream;
-mod bytes;
 #[cfg(feature = "clickhouse")]
 mod clickhouse;
 mod csv;
@@ -22,26 +21,36 @@ mod discard;
 mod esbulk;
 mod file;
 mod format;
+mod grouped;
 mod lines;
 mod list;
+mod masscan;
+mod naabu;
 mod ndjson;
+mod nmap;
 #[cfg(feature = "columnar")]
 mod parts;
 mod pgcopy;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod receiver;
+pub mod rotate;
 mod rowbinary;
+mod services;
+mod sidecar;
 mod spooled;
 mod sqlite;
 mod text;
+mod untrusted;
+mod vendor;
+mod zmap;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::event::{Manifest, Record, Untrusted};
+use crate::event::{Manifest, Record, State, Untrusted};
 
-pub use receiver::{Receiver, Replayed};
+pub use receiver::{Attached, Manner, Receiver, Replayed};
 
 /// Every kind of sink, in the order of `--help`.
 pub const SINKS: &[SinkKind] = &[
@@ -61,6 +70,19 @@ pub const SINKS: &[SinkKind] = &[
     pgcopy::KIND,
     rowbinary::KIND,
     esbulk::KIND,
+    nmap::xml::KIND,
+    nmap::grepable::KIND,
+    masscan::list::KIND,
+    masscan::json::KIND,
+    masscan::ndjson::KIND,
+    masscan::grepable::KIND,
+    masscan::xml::KIND,
+    masscan::binary::KIND,
+    masscan::unicornscan::KIND,
+    masscan::hosts::KIND,
+    zmap::CSV,
+    zmap::JSON,
+    naabu::KIND,
     discard::KIND,
 ];
 
@@ -121,12 +143,29 @@ pub struct SinkKind {
     /// Whether an entry tells the state of its target. One that does not (`ip:port`) would pass a closed port for an
     /// open one, so such a sink is given one state only.
     pub tells_state: bool,
+    /// The states an entry can tell; records of others are not given to it.
+    pub states: &'static [State],
+    /// Whether it writes one byte behind the other, so that the suffixes `.gz` and `.zst` can compress it.
+    pub packs: bool,
     /// Opens it. Must fail before the first packet when the place cannot be written.
     pub open: fn(&Place) -> Result<Box<dyn Sink>, SinkError>,
 }
 
+impl SinkKind {
+    /// What most kinds have in common; a row names the rest.
+    pub const BASE: SinkKind = SinkKind {
+        name: "",
+        suffixes: &[],
+        about: "",
+        tells_state: true,
+        states: &State::ALL,
+        packs: false,
+        open: discard::open,
+    };
+}
+
 /// Where a sink writes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Place {
     /// What stands behind the prefix, or the whole argument.
     pub path: PathBuf,
@@ -134,6 +173,37 @@ pub struct Place {
     pub stdout: bool,
     /// What to do when the file exists.
     pub existing: Existing,
+    /// How what is written is compressed.
+    pub packing: Packing,
+    /// The columns, for formats that let the user choose (`--output-fields`); `None` for the usual ones.
+    pub columns: Option<String>,
+    /// Whether a header line is left out (`--no-header-row`).
+    pub headless: bool,
+}
+
+/// How a stream is compressed: `.gz` and `.zst` behind the suffix of the format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Packing {
+    /// Not at all.
+    #[default]
+    None,
+    /// gzip, RFC 1952.
+    Gzip,
+    /// Zstandard, RFC 8878.
+    Zstd,
+}
+
+impl Packing {
+    /// What a path says, and the path without that.
+    fn of(path: &str) -> (Packing, &str) {
+        let packed = [(".gz", Packing::Gzip), (".zst", Packing::Zstd)].into_iter();
+        let mut packed = packed.filter_map(|(suffix, packing)| {
+            let at = path.len().checked_sub(suffix.len())?;
+            let ends = path.get(at..)?.eq_ignore_ascii_case(suffix);
+            ends.then(|| (packing, &path[..at]))
+        });
+        packed.next().unwrap_or((Packing::None, path))
+    }
 }
 
 /// What to do with a file that exists.
@@ -187,6 +257,15 @@ impl SinkError {
         SinkError { operation, object: object.to_owned(), cause: error.to_string(), kind }
     }
 
+    /// The same as an error of reading and writing, for callers that know no other.
+    fn into_io(self) -> io::Error {
+        let kind = match self.kind {
+            SinkErrorKind::ReaderGone => io::ErrorKind::BrokenPipe,
+            _ => io::ErrorKind::Other,
+        };
+        io::Error::new(kind, self.cause)
+    }
+
     fn refused(object: &str, cause: impl Into<String>) -> SinkError {
         let kind = SinkErrorKind::Refused;
         SinkError { operation: "write to", object: object.to_owned(), cause: cause.into(), kind }
@@ -203,19 +282,40 @@ pub fn parse_place(argument: &str, existing: Existing) -> Result<(&'static SinkK
     let (kind, path) = match prefixed {
         Some((kind, path)) => (kind, path),
         None if argument == "-" => (&SINKS[0], argument),
-        None => (by_suffix(argument).ok_or_else(|| unknown_kind(argument))?, argument),
+        None => (by_suffix(Packing::of(argument).1).ok_or_else(|| unknown_kind(argument))?, argument),
     };
     if path.is_empty() && kind.name != discard::KIND.name {
         let cause = format!("no path follows the prefix; write {}:PATH", kind.name);
         return Err(SinkError::refused(&file::shown(Path::new(argument)), cause));
     }
-    Ok((kind, Place { path: PathBuf::from(path), stdout: path == "-", existing }))
+    let (packing, _) = Packing::of(path);
+    if packing != Packing::None && !kind.packs {
+        let cause = format!("{} is not written as a stream, so it cannot be compressed by suffix", kind.name);
+        return Err(SinkError::refused(&file::shown(Path::new(argument)), cause));
+    }
+    let stdout = path == "-";
+    Ok((kind, Place { path: PathBuf::from(path), stdout, existing, packing, ..Place::default() }))
 }
 
 /// The kind of that name.
 pub fn sink_named(name: &str) -> Option<&'static SinkKind> {
     SINKS.iter().find(|kind| kind.name == name)
 }
+
+/// Opens a sink; where the format has no room for the manifest of the scan, it stands beside the file
+/// (`FILE.manifest.json`).
+///
+/// # Errors
+/// As [`SinkKind::open`]; also when a manifest that nobody asked to replace stands there.
+pub fn open(kind: &SinkKind, place: &Place) -> Result<Box<dyn Sink>, SinkError> {
+    if place.stdout || WITH_ROOM.contains(&kind.name) {
+        return (kind.open)(place);
+    }
+    sidecar::open(kind, place)
+}
+
+/// Kinds whose output holds the manifest itself, and the one without an output.
+const WITH_ROOM: [&str; 6] = ["sqlite", "parquet", "arrow", "postgres", "clickhouse", "none"];
 
 /// Delivers what a spool holds, once, to the place that `argument` names; what is there already is not repeated. The
 /// spool is removed when all of it is there and none of it was damaged.
@@ -287,7 +387,8 @@ mod tests {
         let mut words = Vec::new();
         for kind in SINKS {
             assert!(!kind.about.is_empty() && kind.about.chars().count() <= 60, "{}", kind.name);
-            assert!(kind.name.bytes().all(|byte| byte.is_ascii_lowercase()), "{}", kind.name);
+            let plain = |byte: u8| byte.is_ascii_lowercase() || byte == b'-';
+            assert!(kind.name.bytes().all(plain), "{}", kind.name);
             words.push(kind.name);
             words.extend(kind.suffixes.iter().filter(|suffix| **suffix != kind.name));
         }

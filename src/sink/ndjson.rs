@@ -4,27 +4,32 @@
 //! {"ts":"2026-11-21T00:00:00.123456Z","ip":"1.2.3.4","port":443,"proto":"tcp","state":"open","reason":"syn-ack",
 //!  "ttl":57,"win":65535,"mss":1460,"wscale":7,"opts":"9f86d081","ipid":0,"rtt_us":18234,"responder":"10.0.0.1",
 //!  "proof":"strong","pass":0}
+//! {"ts":"2026-11-21T00:00:01.000000Z",...,"pass":0,"service":"ssh","banner":"SSH-2.0-OpenSSH_9.6\r\n"}
 //! ```
 //!
 //! `mss` and `wscale` are there when the reply carried the option, `opts` (hash of the option layout) when it
 //! carried any, `ipid` for IPv4, `rtt_us` when the probe carried a time, `responder` when somebody other than
-//! the target answered.
+//! the target answered, `mac` when an ARP or neighbour discovery reply told it.
 //!
-//! Written by hand, as every value is a number, an address or a word of a fixed vocabulary: nothing needs escaping.
-//! Invariant: bytes from the network never pass here; whoever adds some must escape them.
+//! A line with `service` holds bytes the target sent: in `banner` when they are UTF-8, otherwise in `banner_hex`, so that
+//! they can be had back exactly. docs/ndjson.schema.json is the whole of it.
+//!
+//! Written by hand, as every value of a record is a number, an address or a word of a fixed vocabulary.
+//! Invariant: bytes from the network pass through `untrusted` only.
 
-use super::SinkKind;
-use super::format::{Line, SecondCache};
+use super::format::{LINE_BYTES, Line, SecondCache};
 use super::lines::{self, Encode};
-use crate::event::Record;
+use super::{SinkKind, untrusted};
+use crate::event::{Record, Untrusted};
 
 /// The row of the registry.
 pub(crate) const KIND: SinkKind = SinkKind {
     name: "ndjson",
     suffixes: &["ndjson", "jsonl", "json"],
     about: "one JSON object a line, with every fact",
-    tells_state: true,
+    packs: true,
     open: lines::open::<Ndjson>,
+    ..SinkKind::BASE
 };
 
 pub(crate) struct Ndjson {
@@ -74,11 +79,37 @@ impl Encode for Ndjson {
         line.decimal(u32::from(record.pass));
         line.text("}\n");
     }
+
+    fn attach(&mut self, record: &Record, key: &str, bytes: &Untrusted, text: &mut Vec<u8>) {
+        let mut room = [0; LINE_BYTES];
+        let mut line = Line::new(&mut room);
+        self.encode(record, &mut line);
+        text.extend_from_slice(line.as_str().trim_end_matches("}\n").as_bytes());
+        text.extend_from_slice(b",\"service\":\"");
+        untrusted::json_string(key, text);
+        match std::str::from_utf8(&bytes.0) {
+            Ok(content) => {
+                text.extend_from_slice(b"\",\"banner\":\"");
+                untrusted::json_string(content, text);
+            }
+            Err(_) => {
+                text.extend_from_slice(b"\",\"banner_hex\":\"");
+                untrusted::hexadecimal(bytes, text);
+            }
+        }
+        text.extend_from_slice(b"\"}\n");
+    }
 }
 
-/// What the transport header of the reply said.
+/// What the transport header of the reply said, or the link-layer address of one without.
 #[inline]
 fn reply_facts(record: &Record, line: &mut Line<'_>) {
+    if let Some(mac) = record.mac() {
+        line.text(",\"mac\":\"");
+        line.mac(mac);
+        line.text("\"");
+        return;
+    }
     line.text(",\"win\":");
     line.decimal(u32::from(record.window));
     if record.mss != 0 {

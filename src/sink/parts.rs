@@ -33,8 +33,8 @@ pub(crate) const PARQUET: SinkKind = SinkKind {
     name: "parquet",
     suffixes: &["parquet", "pq"],
     about: "Parquet file, or DIR/ of sorted parts",
-    tells_state: true,
     open: |place| open(place, &columnar::parquet::FORMAT),
+    ..SinkKind::BASE
 };
 
 /// The row of the registry for Arrow IPC.
@@ -42,11 +42,11 @@ pub(crate) const ARROW: SinkKind = SinkKind {
     name: "arrow",
     suffixes: &["arrow", "feather"],
     about: "Arrow IPC file, DIR/ of sorted parts, stream on stdout",
-    tells_state: true,
     open: |place| match super::arrow_stream::wanted(place)? {
         Some(file) => super::arrow_stream::open(file, place),
         None => open(place, &columnar::arrow::FORMAT),
     },
+    ..SinkKind::BASE
 };
 
 /// Records of a part: 64 MB while it is made.
@@ -210,10 +210,10 @@ impl Directory {
         for (_, _, part) in self.found()? {
             runs.push(run((self.format.open)(&part)?));
         }
-        let mut next = merge(runs)?;
+        let mut merged = merge(runs)?;
         self.publish(path, &manifests, &mut |batch| {
             while batch.len() < MERGE_RECORDS
-                && let Some(record) = next()?
+                && let Some(record) = merged.take()?
             {
                 batch.push(record);
             }

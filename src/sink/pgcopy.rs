@@ -12,7 +12,9 @@
 use std::net::IpAddr;
 
 use super::SinkKind;
-use super::bytes::{self, Encode};
+use super::format::Line;
+use super::lines::{self, Encode};
+use super::rowbinary::{resume_rows, uuid};
 use crate::event::{Manifest, Record};
 
 /// The row of the registry.
@@ -20,8 +22,9 @@ pub(crate) const KIND: SinkKind = SinkKind {
     name: "pgcopy",
     suffixes: &["pgcopy"],
     about: "rows for PostgreSQL's COPY ... (FORMAT binary)",
-    tells_state: true,
-    open: bytes::open::<PgCopy>,
+    packs: true,
+    open: lines::open::<PgCopy>,
+    ..SinkKind::BASE
 };
 
 /// Signature, flags, length of the header's extension.
@@ -134,17 +137,62 @@ impl Row<'_> {
 #[derive(Default)]
 struct PgCopy {
     scan: u128,
+    row: Vec<u8>,
 }
 
 impl Encode for PgCopy {
-    const TRAILER: &'static [u8] = TRAILER;
+    const DOCUMENT: bool = true;
 
-    fn header(&mut self, manifest: &Manifest, buffer: &mut Vec<u8>) {
-        self.scan = bytes::uuid(&manifest.scan_uuid);
-        buffer.extend_from_slice(HEADER);
+    fn announce(&mut self, manifest: &Manifest) {
+        self.scan = uuid(&manifest.scan_uuid);
     }
 
-    fn encode(&mut self, record: &Record, buffer: &mut Vec<u8>) {
-        Row::begin(buffer, 1).uuid(self.scan).record(record);
+    fn begin(&mut self, _manifest: &Manifest, text: &mut Vec<u8>) {
+        text.extend_from_slice(HEADER);
+    }
+
+    fn encode(&mut self, record: &Record, line: &mut Line<'_>) {
+        self.row.clear();
+        Row::begin(&mut self.row, 1).uuid(self.scan).record(record);
+        line.raw(&self.row);
+    }
+
+    fn end(&mut self, _manifest: &Manifest, text: &mut Vec<u8>) {
+        text.extend_from_slice(TRAILER);
+    }
+
+    fn resume(&mut self, tail: &[u8], whole: bool) -> Option<usize> {
+        let first = if whole { tail.starts_with(HEADER).then_some(HEADER.len()) } else { None };
+        if whole && first.is_none() {
+            return None;
+        }
+        resume_rows(tail, first, row_length)
     }
 }
+
+/// How long the row at the beginning is, as far as it can be seen; `None` when it is none. The trailer ends the rows: it
+/// looks like one that is cut off.
+fn row_length(bytes: &[u8]) -> Option<usize> {
+    if bytes.len() < 6 || bytes.starts_with(TRAILER) {
+        return (TRAILER.starts_with(bytes) || bytes.starts_with(TRAILER) || ROW_START.starts_with(bytes))
+            .then_some(usize::MAX);
+    }
+    let mut at = 2;
+    if !bytes.starts_with(&ROW_START) {
+        return None;
+    }
+    for _ in 0..=FIELDS {
+        let Some(length) = bytes.get(at..).and_then(|rest| rest.first_chunk()) else {
+            return Some(usize::MAX);
+        };
+        at += 4;
+        match i32::from_be_bytes(*length) {
+            -1 => {}
+            length => at += usize::try_from(length).ok().filter(|length| *length <= 20)?,
+        }
+    }
+    Some(at)
+}
+
+/// What every row begins with: the number of its fields, and the length of the first.
+const ROW_START: [u8; 6] = [0, 17, 0, 0, 0, 16];

@@ -30,9 +30,9 @@ pub trait Receiver: Send {
     /// Takes all of these records, whose first is number `first` of the scan, or none of them.
     fn deliver(&mut self, first: u64, records: &[Record]) -> Result<(), SinkError>;
 
-    /// Takes bytes that a target sent. Those without room for them ignore them. Taken twice, they stand there once.
-    fn attach(&mut self, record: &Record, key: &str, bytes: &Untrusted) -> Result<(), SinkError> {
-        let _ = (record, key, bytes);
+    /// Takes bytes that targets sent. Those without room for them ignore them. Taken twice, they stand there once.
+    fn attach(&mut self, attachments: &[Attached]) -> Result<(), SinkError> {
+        let _ = attachments;
         Ok(())
     }
 
@@ -47,6 +47,9 @@ pub trait Receiver: Send {
     /// How it wants to be treated.
     fn manner(&self) -> Manner;
 }
+
+/// Bytes that a target sent: about whom, what they are, the bytes.
+pub type Attached = (Record, String, Untrusted);
 
 /// How a receiver wants to be treated.
 #[derive(Debug, Clone, Copy)]
@@ -135,7 +138,7 @@ pub(crate) struct Delivery {
 struct Chunk {
     first: u64,
     records: Vec<Record>,
-    attachments: Vec<(Record, String, Untrusted)>,
+    attachments: Vec<Attached>,
 }
 
 impl Chunk {
@@ -250,8 +253,8 @@ impl Delivery {
             let records = &chunk.records[skip.min(chunk.records.len())..];
             self.receiver.deliver(chunk.first.max(has), records)?;
         }
-        for (record, key, bytes) in &chunk.attachments {
-            self.receiver.attach(record, key, bytes)?;
+        if !chunk.attachments.is_empty() {
+            self.receiver.attach(&chunk.attachments)?;
         }
         Ok(())
     }
@@ -330,7 +333,7 @@ impl Delivery {
                 None => return Ok(()),
             }
         }
-        if damage.findings.is_empty() {
+        if damage.is_only_torn() {
             // It holds nothing any more; one that stays is delivered again, to no effect.
             let _ = spool::remove(&self.directory);
         }
@@ -357,6 +360,7 @@ pub(crate) fn replay(
         state.safe = u64::MAX;
         state.closing = Some(manifest.clone());
     });
+    let directory_given = directory;
     let (directory, destination) = (directory.to_owned(), destination.to_owned());
     let shared_too = Arc::clone(&shared);
     Delivery { directory, receiver, destination, manifest, shared: shared_too, persistent: false }.run();
@@ -366,6 +370,7 @@ pub(crate) fn replay(
         None => Ok(Replayed {
             delivered: state.delivered,
             lost: state.lost,
+            kept: spool::is_spool(directory_given),
             findings: std::mem::take(&mut state.remarks),
         }),
     }
@@ -382,6 +387,8 @@ pub struct Replayed {
     pub delivered: u64,
     /// Records that stood in damaged blocks.
     pub lost: u64,
+    /// Whether the spool was kept, as it is damaged.
+    pub kept: bool,
     /// What is damaged, in words.
     pub findings: Vec<String>,
 }

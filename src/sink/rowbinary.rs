@@ -11,7 +11,8 @@
 use std::net::IpAddr;
 
 use super::SinkKind;
-use super::bytes::{self, Encode};
+use super::format::Line;
+use super::lines::{self, Encode};
 use crate::event::{Manifest, Record};
 
 /// The row of the registry.
@@ -19,8 +20,9 @@ pub(crate) const KIND: SinkKind = SinkKind {
     name: "rowbinary",
     suffixes: &["rowbinary"],
     about: "rows for ClickHouse's FORMAT RowBinary",
-    tells_state: true,
-    open: bytes::open::<RowBinary>,
+    packs: true,
+    open: lines::open::<RowBinary>,
+    ..SinkKind::BASE
 };
 
 /// The columns of the table, with their types.
@@ -38,7 +40,7 @@ pub(crate) fn row(buffer: &mut Vec<u8>, scan: u128, vantage: u16, record: &Recor
     let (address, responder) = (record.address(), record.responder());
     // A UUID is two 64-bit halves, each little endian.
     buffer.extend_from_slice(&u64::try_from(scan >> 64).unwrap_or(0).to_le_bytes());
-    buffer.extend_from_slice(&(scan as u64).to_le_bytes());
+    buffer.extend_from_slice(&u64::try_from(scan & u128::from(u64::MAX)).unwrap_or(0).to_le_bytes());
     buffer.extend_from_slice(&vantage.to_le_bytes());
     buffer.extend_from_slice(&(record.time_ns / 1000).to_le_bytes());
     buffer.extend_from_slice(&octets(address));
@@ -81,17 +83,72 @@ fn octets(address: IpAddr) -> [u8; 16] {
 struct RowBinary {
     scan: u128,
     vantage: u16,
+    row: Vec<u8>,
 }
 
 impl Encode for RowBinary {
-    const APPENDS: bool = true;
-
-    fn header(&mut self, manifest: &Manifest, _buffer: &mut Vec<u8>) {
-        self.scan = bytes::uuid(&manifest.scan_uuid);
+    fn announce(&mut self, manifest: &Manifest) {
+        self.scan = uuid(&manifest.scan_uuid);
         self.vantage = u16::try_from(manifest.shard).unwrap_or(u16::MAX);
     }
 
-    fn encode(&mut self, record: &Record, buffer: &mut Vec<u8>) {
-        row(buffer, self.scan, self.vantage, record);
+    fn encode(&mut self, record: &Record, line: &mut Line<'_>) {
+        self.row.clear();
+        row(&mut self.row, self.scan, self.vantage, record);
+        line.raw(&self.row);
     }
+
+    fn resume(&mut self, tail: &[u8], whole: bool) -> Option<usize> {
+        resume_rows(tail, whole.then_some(0), row_length)
+    }
+}
+
+/// How long the row at the beginning is, as far as it can be seen; `None` when it is none.
+fn row_length(bytes: &[u8]) -> Option<usize> {
+    let state = bytes.get(45).is_none_or(|state| (1..=6).contains(state));
+    let proof = bytes.get(47).is_none_or(|proof| (1..=3).contains(proof));
+    let mut at = 52;
+    for size in [2, 1, 4, 2, 4, 16] {
+        match bytes.get(at) {
+            Some(0) => at += 1 + size,
+            Some(1) => at += 1,
+            Some(_) => return None,
+            None => return (state && proof).then_some(usize::MAX),
+        }
+    }
+    (state && proof).then_some(at)
+}
+
+/// How many bytes of a file's tail are whole rows, with what stands before the first of them. Rows have no end that can be
+/// found from behind: where the tail is not the whole file, a place is looked for from which rows follow up to the end.
+pub(crate) fn resume_rows(
+    tail: &[u8],
+    first: Option<usize>,
+    length: impl Fn(&[u8]) -> Option<usize>,
+) -> Option<usize> {
+    let chain = |mut at: usize| {
+        let mut rows = 0;
+        while at < tail.len() {
+            match length(&tail[at..])? {
+                step if tail.len() - at < step => break,
+                step => at += step,
+            }
+            rows += 1;
+        }
+        Some((at, rows))
+    };
+    match first {
+        Some(first) => chain(first).map(|(at, _)| at),
+        None => (0..tail.len().min(LONGEST))
+            .find_map(|at| chain(at).filter(|(_, rows)| 1 < *rows))
+            .map(|(at, _)| at),
+    }
+}
+
+/// No row is longer.
+const LONGEST: usize = 256;
+
+/// A scan's identifier as a number; 0 for what is none.
+pub(crate) fn uuid(text: &str) -> u128 {
+    u128::from_str_radix(&text.replace('-', ""), 16).unwrap_or(0)
 }

@@ -18,7 +18,7 @@ use rusqlite::{CachedStatement, Connection, OpenFlags, named_params};
 use super::file::{create_exclusive, directory, replace, shown};
 use super::format::{LINE_BYTES, Line};
 use super::{Existing, Place, Sink, SinkError, SinkErrorKind, SinkKind};
-use crate::event::{Manifest, Proof, Reason, Record, State, Summary};
+use crate::event::{Manifest, Proof, Reason, Record, State, Summary, Untrusted};
 use crate::target::Protocol;
 
 /// The row of the registry.
@@ -26,8 +26,8 @@ pub(crate) const KIND: SinkKind = SinkKind {
     name: "sqlite",
     suffixes: &["db", "sqlite", "sqlite3"],
     about: "SQLite database; a scan adds to the scans in it",
-    tells_state: true,
     open,
+    ..SinkKind::BASE
 };
 
 /// Says in the header of the file that it is ours: `swth`.
@@ -50,6 +50,12 @@ const BUSY: Duration = Duration::from_secs(10);
 
 /// How long to wait at the end for readers to leave, before the write-ahead file is left to them.
 const BUSY_AT_END: Duration = Duration::from_millis(500);
+
+/// Bytes that targets sent. Made in every database, also those of versions without it.
+const ATTACHMENT: &str = "
+    CREATE TABLE IF NOT EXISTS attachment (
+      scan_id INTEGER NOT NULL, ts_us INTEGER NOT NULL, ip TEXT NOT NULL, port INTEGER NOT NULL, proto INTEGER NOT NULL,
+      key TEXT NOT NULL, bytes BLOB NOT NULL);";
 
 const DROP_INDEXES: &str = "DROP INDEX IF EXISTS observation_by_ip; DROP INDEX IF EXISTS observation_by_ip4;";
 
@@ -75,6 +81,7 @@ fn open(place: &Place) -> Result<Box<dyn Sink>, SinkError> {
         scan_id: 0,
         committed: 0,
         uncommitted: 0,
+        open: false,
     }))
 }
 
@@ -85,8 +92,10 @@ struct Sqlite {
     insert_one: String,
     scan_id: i64,
     committed: u64,
-    /// Rows in the transaction that is open; one is open exactly when this is not 0.
+    /// Rows in the transaction that is open.
     uncommitted: u64,
+    /// Whether one is.
+    open: bool,
 }
 
 impl Sink for Sqlite {
@@ -97,6 +106,10 @@ impl Sink for Sqlite {
 
     fn write(&mut self, records: &[Record]) -> Result<(), SinkError> {
         self.insert(records).map_err(|error| self.roll_back("write to", &error))
+    }
+
+    fn attach(&mut self, record: &Record, key: &str, bytes: &Untrusted) -> Result<(), SinkError> {
+        self.insert_bytes(record, key, bytes).map_err(|error| self.roll_back("write to", &error))
     }
 
     fn commit(&mut self) -> Result<u64, SinkError> {
@@ -132,9 +145,7 @@ impl Sqlite {
 
     fn insert(&mut self, records: &[Record]) -> rusqlite::Result<()> {
         for part in records.chunks(ROWS * 100) {
-            if self.uncommitted == 0 {
-                self.connection.execute_batch("BEGIN IMMEDIATE")?;
-            }
+            self.begin_rows()?;
             self.uncommitted += part.len() as u64;
             let (many, rest) = part.as_chunks::<ROWS>();
             insert_rows(&self.connection, &self.insert_many, self.scan_id, many)?;
@@ -146,9 +157,28 @@ impl Sqlite {
         Ok(())
     }
 
+    fn begin_rows(&mut self) -> rusqlite::Result<()> {
+        if !self.open {
+            self.connection.execute_batch("BEGIN IMMEDIATE")?;
+            self.open = true;
+        }
+        Ok(())
+    }
+
+    fn insert_bytes(&mut self, record: &Record, key: &str, bytes: &Untrusted) -> rusqlite::Result<()> {
+        self.begin_rows()?;
+        let mut insert = self.connection.prepare_cached(
+            "INSERT INTO attachment (scan_id, ts_us, ip, port, proto, key, bytes) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )?;
+        let (address, micros) = (record.address().to_string(), signed(record.time_ns / 1000));
+        insert.execute((self.scan_id, micros, address, record.port, record.protocol.0, key, &bytes.0))?;
+        Ok(())
+    }
+
     fn commit_rows(&mut self) -> rusqlite::Result<()> {
-        if 0 < self.uncommitted {
+        if self.open {
             self.connection.execute_batch("COMMIT")?;
+            self.open = false;
             self.committed += self.uncommitted;
             self.uncommitted = 0;
         }
@@ -162,6 +192,7 @@ impl Sqlite {
             let _ = self.connection.execute_batch("ROLLBACK");
         }
         self.uncommitted = 0;
+        self.open = false;
         SinkError::from_sqlite(operation, &self.object, error)
     }
 
@@ -294,6 +325,7 @@ fn create_schema(connection: &Connection) -> rusqlite::Result<()> {
 /// Fills the tables of words; a newer version adds what it knows.
 fn add_names(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch("BEGIN IMMEDIATE")?;
+    connection.execute_batch(ATTACHMENT)?;
     let mut insert = connection.prepare("INSERT OR IGNORE INTO proto_name VALUES (?1, ?2)")?;
     for protocol in Protocol::NAMED {
         insert.execute((protocol.0, protocol.to_string()))?;

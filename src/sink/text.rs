@@ -1,18 +1,19 @@
 //! Lines for people, in masscan's words: `Discovered open port 80/tcp on 198.18.0.7`, and `Host
-//! 198.18.0.7 is up (echo-reply)`. The default on standard output.
+//! 198.18.0.7 is up (echo-reply)`; with its link-layer address and who made it, where an answer told it. The default on standard output.
 
 use super::SinkKind;
 use super::format::Line;
 use super::lines::{self, Encode};
+use super::vendor::vendor;
 use crate::event::{Record, State};
 
 /// The row of the registry.
 pub(crate) const KIND: SinkKind = SinkKind {
     name: "text",
-    suffixes: &[],
     about: "a line of text per result; the default on stdout",
-    tells_state: true,
+    packs: true,
     open: lines::open::<Text>,
+    ..SinkKind::BASE
 };
 
 #[derive(Default)]
@@ -25,6 +26,18 @@ impl Encode for Text {
             line.address(record.address());
             line.text(" is up (");
             line.text(record.reason.name());
+            if let Some(mac) = record.mac() {
+                line.text(", ");
+                for (index, byte) in mac.into_iter().enumerate() {
+                    line.text(if index == 0 { "" } else { ":" });
+                    line.text(HEXADECIMAL[usize::from(byte >> 4)]);
+                    line.text(HEXADECIMAL[usize::from(byte & 15)]);
+                }
+                if let Some(vendor) = vendor(mac) {
+                    line.text(" ");
+                    line.text(vendor);
+                }
+            }
             line.text(")\n");
             return;
         }
@@ -39,3 +52,6 @@ impl Encode for Text {
         line.text("\n");
     }
 }
+
+const HEXADECIMAL: [&str; 16] =
+    ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "a", "b", "c", "d", "e", "f"];

@@ -159,10 +159,13 @@ fn closing_quote(text: &str) -> Option<usize> {
     }
 }
 
-/// Bytes that were written as printable ASCII and `\xHH`; an apostrophe in front keeps spreadsheets from reading a
-/// formula and is none of them. `None` when a backslash begins anything else.
-pub(super) fn unescape(text: &str) -> Option<Vec<u8>> {
-    let text = text.strip_prefix('\'').unwrap_or(text);
+/// Bytes of a field: an apostrophe in front keeps spreadsheets from reading a formula and is none of them.
+fn unescape(text: &str) -> Option<Vec<u8>> {
+    unescape_bytes(text.strip_prefix('\'').unwrap_or(text))
+}
+
+/// Bytes that were written as printable ASCII and `\xHH`. `None` when a backslash begins anything else.
+pub(super) fn unescape_bytes(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {

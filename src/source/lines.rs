@@ -69,6 +69,11 @@ pub(super) trait Decode: Send {
     /// by the error.
     fn decode(&mut self, line: &[u8], batch: &mut Observations) -> Result<(), String>;
 
+    /// Adds what was held back until the end.
+    fn end(&mut self, batch: &mut Observations) {
+        let _ = batch;
+    }
+
     /// What the file says about the scan, so far.
     fn facts(&self) -> super::Facts {
         super::Facts::default()
@@ -97,7 +102,10 @@ impl<D: Decode> Source for LineSource<D> {
     fn read(&mut self, batch: &mut Observations) -> Result<bool, SourceError> {
         batch.clear();
         while batch.len() < super::BATCH {
-            let Some((line, ended)) = self.lines.next()? else { break };
+            let Some((line, ended)) = self.lines.next()? else {
+                self.decoder.end(batch);
+                break;
+            };
             match self.decoder.decode(line, batch) {
                 Ok(()) => {}
                 // Nobody ended this line: it is the part of a record that a killed writer left.

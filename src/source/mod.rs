@@ -11,13 +11,21 @@
 //!
 //! Invariant: sources never see a sink, and read no clock.
 
+#[cfg(feature = "columnar")]
+mod columns;
 mod csv;
+mod gnmap;
 mod input;
 mod lines;
+mod masscan;
+mod naabu;
 mod ndjson;
 mod row;
+mod spool;
 mod sqlite;
 mod text;
+mod xml;
+mod zmap;
 
 use std::path::Path;
 
@@ -26,7 +34,25 @@ pub use input::Input;
 use crate::event::Observations;
 
 /// Every kind of source. The first whose `sniff` knows the beginning of a file reads it.
-pub const SOURCES: &[SourceKind] = &[sqlite::KIND, ndjson::KIND, csv::KIND];
+pub const SOURCES: &[SourceKind] = &[
+    sqlite::KIND,
+    ndjson::KIND,
+    csv::KIND,
+    masscan::binary::KIND,
+    masscan::list::KIND,
+    masscan::json::KIND,
+    masscan::ndjson::KIND,
+    xml::MASSCAN,
+    xml::NMAP,
+    gnmap::KIND,
+    zmap::KIND,
+    naabu::KIND,
+    #[cfg(feature = "columnar")]
+    columns::PARQUET,
+    #[cfg(feature = "columnar")]
+    columns::ARROW,
+    spool::KIND,
+];
 
 /// Verdicts and attachments a source hands out at once, at most; it may hand out fewer.
 pub const BATCH: usize = 4096;
@@ -97,6 +123,10 @@ pub struct SourceError {
 pub fn open(argument: &str) -> Result<Box<dyn Source>, SourceError> {
     let prefixed = argument.split_once(':').and_then(|(name, rest)| Some((source_named(name)?, rest)));
     let (kind, path) = prefixed.map_or((None, argument), |(kind, path)| (Some(kind), path));
+    if crate::spool::is_spool(Path::new(path)) {
+        let directory = Some(Path::new(path).to_owned());
+        return (spool::KIND.open)(Input::from_reader(path, directory, Box::new(std::io::empty()))?);
+    }
     let input = Input::open(Path::new(path))?;
     let kind = match kind {
         Some(kind) => kind,

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use serde::Deserialize;
 
-use super::text::{parse_time, record};
+use super::text::{parse_mac, parse_time, record};
 use crate::event::{Attachment, Observations, Proof, Reason, Record, State, Untrusted};
 use crate::target::{Port, Protocol};
 
@@ -92,17 +92,6 @@ impl Row<'_> {
         }
         Ok(record)
     }
-}
-
-/// `00:0c:29:aa:bb:cc` as its six bytes.
-pub(super) fn parse_mac(text: &str) -> Option<[u8; 6]> {
-    let mut octets = [0; 6];
-    let mut parts = text.split(':');
-    for octet in &mut octets {
-        let part = parts.next().filter(|part| part.len() == 2)?;
-        *octet = u8::from_str_radix(part, 16).ok()?;
-    }
-    parts.next().is_none().then_some(octets)
 }
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {

@@ -89,7 +89,7 @@ pub(super) fn read_header(bytes: &[u8; HEADER]) -> Option<(Header, usize, u32)> 
     let (length, records) = (word(bytes, 8)? as usize, word(bytes, 12)?);
     let fits = match kind {
         Kind::Records => 0 < records && records <= BLOCK_RECORDS && length == records as usize * 64,
-        Kind::Attachment => records == 0 && 65 <= length && length <= PAYLOAD_MAX,
+        Kind::Attachment => records == 0 && (65..=PAYLOAD_MAX).contains(&length),
     };
     let sound = word(bytes, 0)? == BLOCK_MAGIC && fits;
     sound.then_some((Header { kind, records, first: long(bytes, 16)? }, length, word(bytes, 24)?))

@@ -31,11 +31,7 @@ impl Overflow {
     /// # Errors
     /// When no file can be made there.
     pub fn new() -> io::Result<Overflow> {
-        let name = format!("swath-{:032x}.overflow", rand::random::<u128>());
-        let path = std::env::temp_dir().join(name);
-        store::create_exclusive(&path)?;
-        let file = std::fs::OpenOptions::new().read(true).write(true).open(&path)?;
-        std::fs::remove_file(path)?;
+        let file = store::nameless()?;
         Ok(Overflow { file, first: 0, end: 0, bytes: Vec::new() })
     }
 

@@ -32,6 +32,19 @@ pub struct Damage {
     pub findings: Vec<String>,
 }
 
+impl Damage {
+    /// Whether nothing is wrong but what a crash always leaves: part of the block that was being written.
+    pub fn is_only_torn(&self) -> bool {
+        self.lost == 0
+            && self.findings.len() <= 1
+            && self.torn_bytes <= TORN_MAX
+            && (0 < self.torn_bytes || self.findings.is_empty())
+    }
+}
+
+/// The longest part of a block of records.
+const TORN_MAX: u64 = HEADER as u64 + block::BLOCK_RECORDS as u64 * 64;
+
 /// Reads a spool from its oldest segment on.
 pub struct SpoolReader {
     directory: PathBuf,

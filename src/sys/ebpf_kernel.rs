@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use super::ebpf::{AssembleError, Binding, MapSlot, Program};
 use super::mapping::Mapping;
+use super::xsk::XskReceiver;
 
 /// A map a program may name.
 pub trait Map {
@@ -135,6 +136,39 @@ impl DeviceMap {
 }
 
 impl Map for DeviceMap {
+    fn descriptor(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+/// A map with the AF_XDP sockets of an interface, by receive queue: the destination of frames that a program takes from
+/// the network stack. An entry vanishes with its socket.
+#[derive(Debug)]
+pub struct SocketMap {
+    descriptor: OwnedFd,
+}
+
+impl SocketMap {
+    /// A map of `sockets[i]`, which must be bound to queue `i`, as entry `i`.
+    ///
+    /// # Errors
+    /// EPERM without CAP_BPF and CAP_NET_ADMIN.
+    pub fn new(sockets: &[&XskReceiver]) -> io::Result<SocketMap> {
+        let count = u32::try_from(sockets.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let descriptor = create_map_of(MAP_SOCKETS, 4, 4, (count.max(1), 0))?;
+        for (queue, socket) in (0..count).zip(sockets) {
+            let socket = socket.descriptor().as_raw_fd();
+            update(
+                descriptor.as_fd(),
+                queue,
+                u32::try_from(socket).map_err(|_| io::ErrorKind::InvalidInput)?,
+            )?;
+        }
+        Ok(SocketMap { descriptor })
+    }
+}
+
+impl Map for SocketMap {
     fn descriptor(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
     }
@@ -334,8 +368,17 @@ pub fn exists(kind: ObjectKind, number: u32) -> io::Result<bool> {
 }
 
 fn create_map(kind: u32, key_bytes: u32, value_bytes: u32, flags: u32) -> io::Result<OwnedFd> {
+    create_map_of(kind, key_bytes, value_bytes, (1, flags))
+}
+
+fn create_map_of(
+    kind: u32,
+    key_bytes: u32,
+    value_bytes: u32,
+    (entries, flags): (u32, u32),
+) -> io::Result<OwnedFd> {
     let mut attributes =
-        MapCreate { kind, key_bytes, value_bytes, entries: 1, flags, name: NAME, ..MapCreate::default() };
+        MapCreate { kind, key_bytes, value_bytes, entries, flags, name: NAME, ..MapCreate::default() };
     command_descriptor(MAP_CREATE, &mut attributes)
 }
 
@@ -523,6 +566,7 @@ const RAW_TRACEPOINT_OPEN: libc::c_int = 17;
 const LINK_CREATE: libc::c_int = 28;
 const MAP_ARRAY: u32 = 2;
 const MAP_DEVICES: u32 = 14;
+const MAP_SOCKETS: u32 = 17;
 const MEMORY_MAPPABLE: u32 = 1 << 10;
 const PROGRAM_XDP: u32 = 6;
 const PROGRAM_RAW_TRACEPOINT: u32 = 17;

@@ -104,6 +104,55 @@ impl Netlink {
     }
 }
 
+/// A socket that hears what changes in the kernel's routing tables.
+#[derive(Debug)]
+pub struct Listener {
+    socket: OwnedFd,
+    buffer: Vec<u8>,
+}
+
+impl Listener {
+    /// Hears the groups whose bits are set (`RTMGRP_*`). Needs no privilege.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn open(groups: u32) -> io::Result<Listener> {
+        let socket = socket::open(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_ROUTE)?;
+        // SAFETY: all zeroes is a valid sockaddr_nl: port 0 lets the kernel choose.
+        let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+        address.nl_family = libc::AF_NETLINK as libc::sa_family_t;
+        address.nl_groups = groups;
+        let length = size_of::<libc::sockaddr_nl>() as libc::socklen_t;
+        // SAFETY: `address` is a sockaddr_nl of `length` bytes that outlives the call; the descriptor is open.
+        super::checked(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) })?;
+        Ok(Listener { socket, buffer: vec![0; BUFFER] })
+    }
+
+    /// Waits at most `timeout_ms` and visits the messages that came.
+    ///
+    /// # Errors
+    /// ENOBUFS when more changed than the socket had room for, and what else the kernel says.
+    pub fn hear(&mut self, timeout_ms: i32, mut visit: impl FnMut(Message<'_>)) -> io::Result<()> {
+        let mut waits = libc::pollfd { fd: self.socket.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one valid pollfd that outlives the call.
+        if super::checked(unsafe { libc::poll(&raw mut waits, 1, timeout_ms) })? == 0 {
+            return Ok(());
+        }
+        // SAFETY: the kernel writes at most so many bytes to the buffer, which outlives the call; the descriptor is open.
+        let length = unsafe {
+            libc::recv(
+                self.socket.as_raw_fd(),
+                self.buffer.as_mut_ptr().cast(),
+                self.buffer.len(),
+                libc::MSG_DONTWAIT,
+            )
+        };
+        let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
+        messages(&self.buffer[..length.min(self.buffer.len())]).for_each(&mut visit);
+        Ok(())
+    }
+}
+
 /// One message of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Message<'a> {

@@ -145,6 +145,15 @@ impl Ring {
         }
     }
 
+    /// Whether a block waits that was not shown.
+    pub fn has_frames(&self) -> bool {
+        if !self.held {
+            return self.ready();
+        }
+        let next = (self.current + 1) % self.size.blocks as usize;
+        self.status_of(next).load(Ordering::Acquire) & STATUS_USER != 0
+    }
+
     fn ready(&self) -> bool {
         // Acquire: the block's bytes are read only after its status said that the kernel has written them.
         self.status().load(Ordering::Acquire) & STATUS_USER != 0
@@ -164,9 +173,13 @@ impl Ring {
     }
 
     fn status(&self) -> &AtomicU32 {
-        let start = self.current * self.size.block_bytes as usize + BLOCK_STATUS;
-        debug_assert!(start + 4 <= self.mapping.length(), "current is below the number of blocks");
-        // SAFETY: `current < blocks`, so the word lies inside of the mapping, which lives as long as `self`; blocks
+        self.status_of(self.current)
+    }
+
+    fn status_of(&self, block: usize) -> &AtomicU32 {
+        let start = block * self.size.block_bytes as usize + BLOCK_STATUS;
+        assert!(start + 4 <= self.mapping.length(), "a block of the ring");
+        // SAFETY: the assertion says that the word lies inside of the mapping, which lives as long as `self`; blocks
         // start at multiples of the page size, so it is aligned; kernel and user both access it as one 32-bit
         // word, and no other reference to it is made: `block` starts behind it.
         unsafe { &*self.mapping.address().as_ptr().add(start).cast::<AtomicU32>() }
@@ -185,6 +198,12 @@ impl Ring {
                 block_bytes - BLOCK_START,
             )
         }
+    }
+}
+
+impl AsFd for Ring {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 
@@ -247,20 +266,34 @@ fn request(socket: &PacketSocket, size: RingSize) -> io::Result<()> {
     checked(result).map(drop)
 }
 
+/// Waits until one of several sockets has something to say, or `timeout` is over. A signal ends the wait.
+///
+/// # Errors
+/// When the kernel cannot be asked.
+pub fn wait_for_any(sockets: &[BorrowedFd<'_>], timeout: Duration) -> io::Result<()> {
+    let entry =
+        |socket: &BorrowedFd<'_>| libc::pollfd { fd: socket.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    poll_all(&mut sockets.iter().map(entry).collect::<Vec<_>>(), timeout)
+}
+
 /// Waits until the socket has something to say; returns what (`man 2 poll`). A signal ends the wait.
 fn poll(socket: BorrowedFd<'_>, timeout: Duration) -> io::Result<libc::c_short> {
     let mut entry = libc::pollfd { fd: socket.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    poll_all(std::slice::from_mut(&mut entry), timeout)?;
+    Ok(entry.revents)
+}
+
+fn poll_all(entries: &mut [libc::pollfd], timeout: Duration) -> io::Result<()> {
     let timeout = libc::timespec {
         tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
         tv_nsec: libc::c_long::from(timeout.subsec_nanos() as i32),
     };
-    // SAFETY: one pollfd the kernel may write and one timespec it reads, both outlive the call; a null signal mask
+    let count = entries.len() as libc::nfds_t;
+    // SAFETY: `count` pollfds the kernel may write and one timespec it reads, all outlive the call; a null signal mask
     // means that the mask stays as it is.
-    let result = unsafe { libc::ppoll(&mut entry, 1, &timeout, std::ptr::null()) };
-    match checked(result) {
-        Ok(_) => Ok(entry.revents),
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
-        Err(error) => Err(error),
+    match checked(unsafe { libc::ppoll(entries.as_mut_ptr(), count, &timeout, std::ptr::null()) }) {
+        Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
+        _ => Ok(()),
     }
 }
 

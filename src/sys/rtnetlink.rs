@@ -7,7 +7,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::netlink::{Netlink, attributes, u16_at, u32_at};
+use super::netlink::{Listener, Message, Netlink, attributes, u16_at, u32_at};
 
 /// An interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,6 +107,68 @@ pub fn routes(netlink: &mut Netlink) -> io::Result<Vec<RouteEntry>> {
 /// As [`links`].
 pub fn neighbours(netlink: &mut Netlink) -> io::Result<Vec<NeighbourEntry>> {
     netlink.dump(libc::RTM_GETNEIGH, 0, |body, neighbours| neighbours.extend(parse_neighbour(body)))
+}
+
+/// Something that changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// An interface is as said.
+    Link(LinkEntry),
+    /// The interface with this index is gone.
+    LinkGone(u32),
+    /// An address was removed.
+    AddressGone(AddressEntry),
+    /// A route was added, changed or removed.
+    Route(RouteEntry),
+    /// A neighbour is as said.
+    Neighbour(NeighbourEntry),
+    /// More changed than could be told.
+    Lost,
+}
+
+/// Opens a socket that hears of links, addresses, routes and neighbours.
+///
+/// # Errors
+/// What the kernel says.
+pub fn listen() -> io::Result<Listener> {
+    let groups = libc::RTMGRP_LINK
+        | libc::RTMGRP_NEIGH
+        | libc::RTMGRP_IPV4_IFADDR
+        | libc::RTMGRP_IPV6_IFADDR
+        | libc::RTMGRP_IPV4_ROUTE
+        | libc::RTMGRP_IPV6_ROUTE;
+    Listener::open(groups as u32)
+}
+
+/// What changed, waiting for it at most `timeout_ms`.
+///
+/// # Errors
+/// When the socket is broken.
+pub fn changes(listener: &mut Listener, timeout_ms: i32) -> io::Result<Vec<Change>> {
+    let mut changes = Vec::new();
+    match listener.hear(timeout_ms, |message| parse_change(&message, &mut changes)) {
+        Ok(()) => {}
+        Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => changes.push(Change::Lost),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN)) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(changes)
+}
+
+fn parse_change(message: &Message<'_>, changes: &mut Vec<Change>) {
+    let body = message.body;
+    match message.kind {
+        libc::RTM_NEWLINK => changes.extend(parse_link(body).map(Change::Link)),
+        libc::RTM_DELLINK => changes.extend(parse_link(body).map(|link| Change::LinkGone(link.index))),
+        libc::RTM_DELADDR => changes.extend(parse_address(body).map(Change::AddressGone)),
+        libc::RTM_NEWROUTE | libc::RTM_DELROUTE => {
+            let mut routes = Vec::new();
+            parse_route(body, &mut routes);
+            changes.extend(routes.into_iter().map(Change::Route));
+        }
+        libc::RTM_NEWNEIGH => changes.extend(parse_neighbour(body).map(Change::Neighbour)),
+        _ => {}
+    }
 }
 
 /// `struct ifinfomsg` and its attributes.
@@ -335,6 +397,9 @@ mod tests {
         parse_neighbour(body);
         if let Some(entry) = parse_address(body) {
             assert!(entry.prefix <= bits(entry.address));
+        }
+        for kind in 0..64 {
+            parse_change(&Message { kind, flags: 0, sequence: 0, body }, &mut Vec::new());
         }
         let mut routes = Vec::new();
         parse_route(body, &mut routes);

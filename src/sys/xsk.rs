@@ -1,11 +1,13 @@
-//! AF_XDP sockets, transmit side (`Documentation/networking/af_xdp.rst`, `net/xdp/xsk.c`, `net/xdp/xsk_queue.h`).
+//! AF_XDP sockets (`Documentation/networking/af_xdp.rst`, `net/xdp/xsk.c`, `net/xdp/xsk_queue.h`).
 //!
-//! Frames live in memory of this process that the kernel reads. A frame number travels: free, taken and filled here,
-//! pushed to the transmit ring, read by the kernel, back through the completion ring, free. The kernel is never given
-//! frames to receive into, so it writes to none.
+//! Frames live in memory of this process that the kernel shares. Some are for sending: free, taken and filled here, pushed
+//! to the transmit ring, read by the kernel, back through the completion ring, free. The others are for receiving: given
+//! to the kernel by the fill ring, written by it, shown by the receive ring, copied out, given back. No frame ever changes
+//! sides, so the sender's frames are never written by the kernel.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 
 use super::checked;
@@ -15,39 +17,67 @@ use super::socket;
 /// How frames get to the driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum XskMode {
-    /// The kernel copies each frame into a packet buffer: any interface.
+    /// The kernel copies each frame into or out of a packet buffer: any interface.
     Copy,
-    /// The driver reads the frames in place.
+    /// The driver reads and writes the frames in place.
     ZeroCopy,
 }
 
-/// An AF_XDP socket that transmits.
+/// A socket and the memory it shares; the halves that send and receive both hold it.
 ///
-/// Fields are dropped in this order: the socket before the memory it reads.
+/// Fields are dropped in this order: the socket before the memory it reads and writes.
+#[derive(Debug)]
+struct Shared {
+    descriptor: OwnedFd,
+    frames: Mapping,
+}
+
+/// The half of an AF_XDP socket that transmits.
 #[derive(Debug)]
 pub struct XskSender {
-    descriptor: OwnedFd,
+    shared: Arc<Shared>,
     transmit: Ring,
     completion: Ring,
-    /// The kernel wants this ring to exist; it stays empty.
-    _fill: Mapping,
-    frames: Mapping,
+    /// How many frames are for sending: the first ones.
+    count: u32,
     free: Vec<u32>,
     /// Frames pushed since the socket was opened, modulo 2^32: the producer index.
     pushed: u32,
 }
 
-impl XskSender {
-    /// A socket with `frames` frames (a power of two) of [`FRAME_BYTES`] bytes, bound to nothing.
+/// The half of an AF_XDP socket that receives.
+#[derive(Debug)]
+pub struct XskReceiver {
+    shared: Arc<Shared>,
+    receive: Ring,
+    fill: Ring,
+    /// Where the frames for receiving begin and end, in bytes.
+    range: std::ops::Range<usize>,
+}
+
+/// A new socket.
+#[derive(Debug)]
+pub struct Xsk {
+    /// Transmits, where frames for that were asked for.
+    pub sender: Option<XskSender>,
+    /// Receives, where frames for that were asked for.
+    pub receiver: Option<XskReceiver>,
+    shared: Arc<Shared>,
+}
+
+impl Xsk {
+    /// A socket with `transmit` frames (0, or a power of two) of [`FRAME_BYTES`] bytes for sending and `receive` such for
+    /// receiving, bound to nothing. All frames for receiving are given to the kernel.
     ///
     /// # Errors
-    /// EPERM without CAP_NET_RAW, ENOBUFS above the limit of locked memory, EINVAL when `frames` is no power of two.
-    pub fn open(frames: u32) -> io::Result<XskSender> {
-        if !frames.is_power_of_two() || MOST_FRAMES < frames {
+    /// EPERM without CAP_NET_RAW, ENOBUFS above the limit of locked memory, EINVAL for numbers that are no powers of two.
+    pub fn open(transmit: u32, receive: u32) -> io::Result<Xsk> {
+        let fits = |count: u32| count == 0 || (count.is_power_of_two() && count <= MOST_FRAMES);
+        if !fits(transmit) || !fits(receive) || transmit + receive == 0 {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let descriptor = socket::open(libc::AF_XDP, libc::SOCK_RAW, 0)?;
-        let memory = Mapping::anonymous(frames as usize * FRAME_BYTES)?;
+        let memory = Mapping::anonymous((transmit + receive) as usize * FRAME_BYTES)?;
         let registration = libc::xdp_umem_reg {
             addr: memory.address().as_ptr() as u64,
             len: memory.length() as u64,
@@ -56,22 +86,49 @@ impl XskSender {
             flags: 0,
             tx_metadata_len: 0,
         };
-        // The kernel reads the memory from now on, when it is told to; it is unmapped only after the socket is closed.
+        // The kernel uses the memory from now on, when it is told to; it is unmapped only after the socket is closed.
         set_option(&descriptor, libc::XDP_UMEM_REG, &registration)?;
-        set_option(&descriptor, libc::XDP_UMEM_FILL_RING, &FILL_ENTRIES)?;
-        set_option(&descriptor, libc::XDP_UMEM_COMPLETION_RING, &frames)?;
-        set_option(&descriptor, libc::XDP_TX_RING, &frames)?;
-        // By default a call sends 32 frames at most (Linux 6.17 lets it be raised; older kernels say ENOPROTOOPT).
-        let _ = set_option(&descriptor, XDP_MAX_TX_SKB_BUDGET, &frames);
+        // The kernel wants both of these to exist, whatever is sent and received.
+        let (fills, completions) = (receive.max(LEAST_ENTRIES), transmit.max(LEAST_ENTRIES));
+        set_option(&descriptor, libc::XDP_UMEM_FILL_RING, &fills)?;
+        set_option(&descriptor, libc::XDP_UMEM_COMPLETION_RING, &completions)?;
+        if transmit != 0 {
+            set_option(&descriptor, libc::XDP_TX_RING, &transmit)?;
+            // By default a call sends 32 frames at most (Linux 6.17 lets it be raised; older kernels say ENOPROTOOPT).
+            let _ = set_option(&descriptor, XDP_MAX_TX_SKB_BUDGET, &transmit);
+        }
+        if receive != 0 {
+            set_option(&descriptor, libc::XDP_RX_RING, &receive)?;
+        }
         let layout = offsets(&descriptor)?;
-        let completion_at = libc::XDP_UMEM_PGOFF_COMPLETION_RING as i64;
-        let transmit =
-            Ring::new(&descriptor, &layout.tx, frames, size_of::<Descriptor>(), libc::XDP_PGOFF_TX_RING)?;
-        let completion = Ring::new(&descriptor, &layout.cr, frames, size_of::<u64>(), completion_at)?;
-        let fill_bytes = layout.fr.desc as usize + FILL_ENTRIES as usize * size_of::<u64>();
-        let fill = Mapping::new(descriptor.as_fd(), fill_bytes, libc::XDP_UMEM_PGOFF_FILL_RING as i64)?;
-        let free = (0..frames).rev().collect();
-        Ok(XskSender { descriptor, transmit, completion, _fill: fill, frames: memory, free, pushed: 0 })
+        let shared = Arc::new(Shared { descriptor, frames: memory });
+        let socket = &shared.descriptor;
+        let sender = (transmit != 0).then(|| {
+            let entry = size_of::<Descriptor>();
+            let completion_at = libc::XDP_UMEM_PGOFF_COMPLETION_RING as i64;
+            Ok::<_, io::Error>(XskSender {
+                transmit: Ring::new(socket, &layout.tx, transmit, entry, libc::XDP_PGOFF_TX_RING)?,
+                completion: Ring::new(socket, &layout.cr, transmit, size_of::<u64>(), completion_at)?,
+                shared: Arc::clone(&shared),
+                count: transmit,
+                free: (0..transmit).rev().collect(),
+                pushed: 0,
+            })
+        });
+        let receiver = (receive != 0).then(|| {
+            let entry = size_of::<Descriptor>();
+            let fill_at = libc::XDP_UMEM_PGOFF_FILL_RING as i64;
+            let first = transmit as usize * FRAME_BYTES;
+            let mut receiver = XskReceiver {
+                receive: Ring::new(socket, &layout.rx, receive, entry, libc::XDP_PGOFF_RX_RING)?,
+                fill: Ring::new(socket, &layout.fr, receive, size_of::<u64>(), fill_at)?,
+                shared: Arc::clone(&shared),
+                range: first..first + receive as usize * FRAME_BYTES,
+            };
+            receiver.give((0..receive).map(|frame| (first + frame as usize * FRAME_BYTES) as u64));
+            Ok::<_, io::Error>(receiver)
+        });
+        Ok(Xsk { sender: sender.transpose()?, receiver: receiver.transpose()?, shared })
     }
 
     /// Binds to a queue of the interface with `index`, found in the network namespace of the calling thread.
@@ -93,8 +150,10 @@ impl XskSender {
         };
         let length = size_of::<libc::sockaddr_xdp>() as libc::socklen_t;
         // SAFETY: `address` is a sockaddr_xdp of `length` bytes that outlives the call; the descriptor is open.
-        checked(unsafe { libc::bind(self.descriptor.as_raw_fd(), (&raw const address).cast(), length) })
-            .map(drop)
+        checked(unsafe {
+            libc::bind(self.shared.descriptor.as_raw_fd(), (&raw const address).cast(), length)
+        })
+        .map(drop)
     }
 
     /// The mode that was obtained.
@@ -103,16 +162,18 @@ impl XskSender {
     /// When the kernel cannot be asked.
     pub fn mode(&self) -> io::Result<XskMode> {
         let mut options = libc::xdp_options { flags: 0 };
-        get_option(&self.descriptor, libc::XDP_OPTIONS, &mut options)?;
+        get_option(&self.shared.descriptor, libc::XDP_OPTIONS, &mut options)?;
         let zero_copy = options.flags & libc::XDP_OPTIONS_ZEROCOPY != 0;
         Ok(if zero_copy { XskMode::ZeroCopy } else { XskMode::Copy })
     }
 
     /// Makes the socket's send buffer hold `bytes`; the kernel charges copies of frames to it.
     pub fn raise_send_buffer(&self, bytes: u32) {
-        socket::raise_send_buffer(self.descriptor.as_fd(), bytes);
+        socket::raise_send_buffer(self.shared.descriptor.as_fd(), bytes);
     }
+}
 
+impl XskSender {
     /// Frames that may be filled and pushed.
     pub fn free(&self) -> usize {
         self.free.len()
@@ -123,11 +184,11 @@ impl XskSender {
     pub fn free_frame(&mut self, ahead: usize) -> Option<&mut [u8]> {
         let place = self.free.len().checked_sub(ahead + 1)?;
         let start = self.free[place] as usize * FRAME_BYTES;
-        // SAFETY: frame numbers are below the number of frames, so these bytes lie inside of the mapping, which lives as
-        // long as `self` and which the kernel initialised with zeroes. `&mut self` says that no other reference into it
-        // exists, and the kernel only reads it.
+        // SAFETY: frame numbers are below the number of frames for sending, so these bytes lie inside of the mapping, which
+        // lives as long as `self` and which the kernel initialised with zeroes. `&mut self` says that no other reference to
+        // these frames exists (those for receiving are others), and the kernel only reads them.
         Some(unsafe {
-            std::slice::from_raw_parts_mut(self.frames.address().as_ptr().add(start), FRAME_BYTES)
+            std::slice::from_raw_parts_mut(self.shared.frames.address().as_ptr().add(start), FRAME_BYTES)
         })
     }
 
@@ -184,7 +245,7 @@ impl XskSender {
         // SAFETY: sendto with neither data nor address takes no pointer; the descriptor is open.
         let result = unsafe {
             libc::sendto(
-                self.descriptor.as_raw_fd(),
+                self.shared.descriptor.as_raw_fd(),
                 std::ptr::null(),
                 0,
                 libc::MSG_DONTWAIT,
@@ -212,10 +273,117 @@ impl XskSender {
 
     fn release(&mut self, address: u64) {
         let number = address / FRAME_BYTES as u64;
-        // Numbers of frames only, and no more of them than there are.
-        if number < (self.frames.length() / FRAME_BYTES) as u64 && self.free.len() < self.free.capacity() {
+        // Numbers of frames for sending only, and no more of them than there are.
+        if number < u64::from(self.count) && self.free.len() < self.count as usize {
             self.free.push(number as u32);
         }
+    }
+}
+
+impl AsFd for XskReceiver {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.shared.descriptor.as_fd()
+    }
+}
+
+impl XskReceiver {
+    /// Appends the frames that were received, at most `most`, to `bytes`, tells `visit` where in `bytes` each begins and
+    /// how long it is, and gives the frames back to the kernel. Does not wait.
+    pub fn receive(&mut self, most: u32, bytes: &mut Vec<u8>, mut visit: impl FnMut(usize, usize)) {
+        let first = self.receive.consumer().load(Ordering::Relaxed);
+        // Acquire: entries and frames are read after the index that says they are written.
+        let there = self.receive.producer().load(Ordering::Acquire).wrapping_sub(first);
+        let count = there.min(most).min(self.receive.mask + 1);
+        for index in 0..count {
+            let Descriptor { address, length, .. } = self.receive.read(first.wrapping_add(index));
+            let Some(frame) = self.frame(address, length) else { continue };
+            visit(bytes.len(), frame.len());
+            bytes.extend_from_slice(frame);
+        }
+        self.give_back(first, count);
+        // Release: entries are read before the kernel may write there again.
+        self.receive.consumer().store(first.wrapping_add(count), Ordering::Release);
+        if count != 0 && self.fill.flags().load(Ordering::Relaxed) & libc::XDP_RING_NEED_WAKEUP != 0 {
+            self.wake();
+        }
+    }
+
+    /// The bytes of a frame that the kernel has shown and not got back; none for what is no frame for receiving.
+    fn frame(&self, address: u64, length: u32) -> Option<&[u8]> {
+        let (start, length) = (usize::try_from(address).ok()?, length as usize);
+        let inside = self.range.contains(&start) && length <= FRAME_BYTES - start % FRAME_BYTES;
+        // SAFETY: these bytes lie inside of one frame of the mapping, which lives as long as `self` and was initialised
+        // with zeroes. The kernel writes to a frame only between its entry in the fill ring and that in the receive ring;
+        // this one was read from the receive ring, and `give_back`, which gives it to the kernel, takes `&mut self` and so
+        // outlives this borrow.
+        inside.then(|| unsafe {
+            std::slice::from_raw_parts(self.shared.frames.address().as_ptr().add(start).cast_const(), length)
+        })
+    }
+
+    /// Gives the frames of entries of the receive ring to the kernel again.
+    fn give_back(&mut self, first: u32, count: u32) {
+        let mut at = self.fill.producer().load(Ordering::Relaxed);
+        for index in 0..count {
+            let Descriptor { address, .. } = self.receive.read(first.wrapping_add(index));
+            // The frame is the kernel's wherever in it the bytes began.
+            self.fill.write(at, address / FRAME_BYTES as u64 * FRAME_BYTES as u64);
+            at = at.wrapping_add(1);
+        }
+        // Release: the frames were read, and their numbers written, before the kernel sees the index.
+        self.fill.producer().store(at, Ordering::Release);
+    }
+
+    fn give(&mut self, addresses: impl Iterator<Item = u64>) {
+        let mut at = self.fill.producer().load(Ordering::Relaxed);
+        for address in addresses {
+            self.fill.write(at, address);
+            at = at.wrapping_add(1);
+        }
+        self.fill.producer().store(at, Ordering::Release);
+    }
+
+    /// Whether something was received and not taken.
+    pub fn has_frames(&self) -> bool {
+        self.receive.producer().load(Ordering::Acquire) != self.receive.consumer().load(Ordering::Relaxed)
+    }
+
+    /// Tells a driver that waits for frames that there are some again.
+    fn wake(&self) {
+        // SAFETY: recvfrom without data and address takes no pointer; the descriptor is open. What it says about frames
+        // is nothing to us.
+        unsafe {
+            libc::recvfrom(
+                self.shared.descriptor.as_raw_fd(),
+                std::ptr::null_mut(),
+                0,
+                libc::MSG_DONTWAIT,
+                std::ptr::null_mut(),
+                std::ptr::null_mut(),
+            );
+        }
+    }
+
+    /// Frames for this socket that the kernel dropped: no frame to write to, or no room in the ring.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn drops(&self) -> io::Result<u64> {
+        let mut statistics = libc::xdp_statistics {
+            rx_dropped: 0,
+            rx_invalid_descs: 0,
+            tx_invalid_descs: 0,
+            rx_ring_full: 0,
+            rx_fill_ring_empty_descs: 0,
+            tx_ring_empty_descs: 0,
+        };
+        get_option(&self.shared.descriptor, libc::XDP_STATISTICS, &mut statistics)?;
+        Ok(statistics.rx_dropped + statistics.rx_ring_full)
+    }
+
+    /// The socket, to be entered into a map of sockets.
+    pub(super) fn descriptor(&self) -> &OwnedFd {
+        &self.shared.descriptor
     }
 }
 
@@ -282,10 +450,10 @@ impl Ring {
     }
 
     /// Writes the entry with that index.
-    fn write(&mut self, index: u32, entry: Descriptor) {
-        // SAFETY: the address is inside of the mapping and a multiple of 8, as `new` has seen and entries are 16 bytes
-        // long. Whatever is written there, the kernel checks it.
-        unsafe { self.entry::<Descriptor>(index).write_volatile(entry) };
+    fn write<T: Entry>(&mut self, index: u32, entry: T) {
+        // SAFETY: the address is inside of the mapping and a multiple of 8, as `new` has seen and entries are 8 or 16
+        // bytes long. Whatever is written there, the kernel checks it.
+        unsafe { self.entry::<T>(index).write_volatile(entry) };
     }
 
     /// Reads the entry with that index.
@@ -348,6 +516,7 @@ fn get_option<T: Copy>(descriptor: &OwnedFd, name: libc::c_int, value: &mut T) -
 pub const FRAME_BYTES: usize = 2048;
 /// 128 MiB.
 const MOST_FRAMES: u32 = 1 << 16;
-const FILL_ENTRIES: u32 = 64;
+/// Of a ring that is not used.
+const LEAST_ENTRIES: u32 = 64;
 /// `linux/if_xdp.h`, Linux 6.17.
 const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;

@@ -22,6 +22,8 @@ mod numbered;
 
 mod block;
 
+pub mod sample;
+
 pub mod space;
 
 use std::fmt;
@@ -192,4 +194,14 @@ pub struct Target {
     pub address: IpAddr,
     /// Which port of which protocol.
     pub port: Port,
+}
+
+impl Target {
+    /// The target of the first payload of the same UDP port; any other target is its own.
+    #[must_use]
+    pub fn of_first_payload(self) -> Target {
+        let several = Protocol::UDP_PAYLOADS.contains(&self.port.protocol);
+        let protocol = if several { Protocol::UDP } else { self.port.protocol };
+        Target { port: Port { protocol, ..self.port }, ..self }
+    }
 }

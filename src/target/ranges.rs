@@ -211,6 +211,7 @@ impl<T: AddressBits> Ranges<T> {
             holes = &holes[passed..];
             let mut open = true;
             for &(hole_first, hole_last) in holes.iter().take_while(|hole| hole.0 <= last) {
+                let hole_first = planted!(25, hole_first.successor().unwrap_or(hole_first), hole_first);
                 if first < hole_first {
                     kept.extend(hole_first.predecessor().map(|end| (first, end)));
                 }

@@ -22,7 +22,7 @@ pub fn finish(sum: u64) -> u16 {
     let sum = (sum & 0xffff_ffff) + (sum >> 32);
     let sum = (sum & 0xffff) + (sum >> 16);
     let sum = (sum & 0xffff) + (sum >> 16);
-    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = planted!(29, sum & 0xffff, (sum & 0xffff) + (sum >> 16));
     #[expect(clippy::cast_possible_truncation, reason = "folded below 2^16")]
     let folded = sum as u16;
     !folded

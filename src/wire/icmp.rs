@@ -106,6 +106,7 @@ impl<'a> Quoted<'a> {
     /// than eight bytes are quoted.
     pub fn transport_head(&self) -> Option<(u16, u16, u32)> {
         match self.transport {
+            _ if planted!(13, self.protocol == 6 && self.transport.len() < 20, false) => None,
             [a, b, c, d, e, f, g, h, ..] => Some((
                 u16::from_be_bytes([*a, *b]),
                 u16::from_be_bytes([*c, *d]),

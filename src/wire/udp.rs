@@ -14,6 +14,8 @@ pub struct Datagram<'a> {
     pub destination_port: u16,
     /// What follows the header, as far as it was received; bytes behind the datagram's length are cut off.
     pub payload: &'a [u8],
+    /// Whether the datagram is longer than what was received: the first fragment of several, for one.
+    pub is_cut: bool,
 }
 
 impl<'a> Datagram<'a> {
@@ -25,13 +27,17 @@ impl<'a> Datagram<'a> {
         let [a, b, c, d, e, f, _, _, payload @ ..] = bytes else { return Err(Malformed) };
         let length = usize::from(u16::from_be_bytes([*e, *f]));
         // A length of 0 says "longer than 65,535 bytes" (RFC 2675 section 4).
-        let payload = match length.checked_sub(HEADER) {
-            Some(length) => &payload[..length.min(payload.len())],
-            None if length == 0 => payload,
+        let announced = match length.checked_sub(HEADER) {
+            Some(announced) => announced,
+            None if length == 0 => payload.len(),
             None => return Err(Malformed),
         };
-        let source_port = u16::from_be_bytes([*a, *b]);
-        Ok(Datagram { source_port, destination_port: u16::from_be_bytes([*c, *d]), payload })
+        Ok(Datagram {
+            source_port: u16::from_be_bytes([*a, *b]),
+            destination_port: u16::from_be_bytes([*c, *d]),
+            payload: &payload[..announced.min(payload.len())],
+            is_cut: payload.len() < announced,
+        })
     }
 }
 
@@ -54,9 +60,10 @@ mod tests {
         let mut bytes = vec![0, 53, 0x40, 0, 0, 11, 0, 0, 1, 2, 3, 0, 0];
         let datagram = Datagram::new(&bytes).expect("whole");
         assert_eq!((datagram.source_port, datagram.destination_port), (53, 0x4000));
-        assert_eq!(datagram.payload, [1, 2, 3]);
+        assert_eq!((datagram.payload, datagram.is_cut), (&[1, 2, 3][..], false));
         bytes.truncate(9);
-        assert_eq!(Datagram::new(&bytes).expect("cut").payload, [1]);
+        let cut = Datagram::new(&bytes).expect("cut");
+        assert_eq!((cut.payload, cut.is_cut), (&[1][..], true));
         bytes[5] = 7;
         assert!(Datagram::new(&bytes).is_err() && Datagram::new(&bytes[..7]).is_err());
         assert_eq!(header(3), [0, 0, 0, 0, 0, 11, 0, 0]);

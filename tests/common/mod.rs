@@ -1,6 +1,8 @@
 //! What the tests of the binary share: running it, and reading what it says.
 #![allow(dead_code, reason = "each test binary uses a part of this")]
 
+pub(crate) mod lab;
+
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 

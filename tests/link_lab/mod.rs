@@ -1,6 +1,8 @@
 //! Two namespaces with a veth pair and no way out, and a sink at the far end that counts every frame by its sequence
 //! number, in the driver. For the tests and the bench of links.
 
+pub mod reflector;
+
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::MetadataExt;
@@ -12,7 +14,9 @@ use std::time::Duration;
 use swath::batch::{Batch, NextHops, Template};
 use swath::gate::Gate;
 use swath::host::{Host, InterfaceKind};
-use swath::link::{BACKENDS, Filter, Framing, Link, LinkError, LinkInterface, LinkSpec, Queues, TxQueue};
+use swath::link::{
+    BACKENDS, Filter, Framing, Link, LinkError, LinkInterface, LinkSpec, Queues, Receive, TxQueue,
+};
 use swath::sys::ebpf::Register::{R0, R1, R2, R3, R6, R7};
 use swath::sys::ebpf::{Assembler, ContextField, MapSlot, Operation, Program, Size, Test};
 use swath::sys::ebpf_kernel::{Attachment, LoadedProgram, ProgramKind, SharedWords, XdpMode};
@@ -190,6 +194,8 @@ pub fn spec(name: &str, v4: &str, v6: &str, gate: Gate, next_hop: Mac) -> LinkSp
             any_protocol: false,
         },
         queues: Queues::ONE,
+        receive: Receive::Packet,
+        attach: true,
     }
 }
 

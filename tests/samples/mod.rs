@@ -51,6 +51,18 @@ pub(crate) fn samples() -> Vec<Record> {
         answered_by(router_v6, "2001:db8:ffff::1"),
         record("198.18.0.8", 53, Protocol::UDP, State::Closed, Reason::PORT_UNREACH),
         record("198.18.0.9", 8, Protocol::ICMP, State::Open, Reason(200)),
+        with(record("198.18.0.10", 0, Protocol::ARP, State::Up, Reason::ARP_RESPONSE), |arp| {
+            arp.set_mac([0x00, 0x0c, 0x29, 0xaa, 0xbb, 0xcc]);
+        }),
+        with(record("2001:db8::a", 0, Protocol::ND, State::Up, Reason::ND_RESPONSE), |nd| {
+            nd.set_mac([2, 0, 0, 0, 0, 1])
+        }),
+        record("198.18.0.11", 8, Protocol::ICMP, State::Up, Reason::ECHO_REPLY),
+        record("2001:db8::b", 128, Protocol::ICMPV6, State::Up, Reason::ECHO_REPLY),
+        record("198.18.0.12", 36_412, Protocol::SCTP, State::Open, Reason::INIT_ACK),
+        record("198.18.0.13", 47, Protocol::IP, State::OpenFiltered, Reason::NO_RESPONSE),
+        record("198.18.0.14", 161, Protocol::UDP, State::OpenFiltered, Reason::NO_RESPONSE),
+        record("198.18.0.15", 443, Protocol::TCP, State::Unfiltered, Reason::RESET),
         largest(),
         with(open, |open| open.time_ns = 0),
     ]
@@ -90,6 +102,7 @@ pub(crate) fn manifest_of(uuid: &str, status: Status) -> Manifest {
         shards: 2,
         passes: 2,
         first_step: 0,
+        course: swath::event::Course::default(),
         rate_pps: Some(1e6),
         wait_s: 10.0,
         interface: "veth0".to_owned(),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::Spread;
+use super::{Spread, json};
 use crate::batch::{Batch, LANES};
 use crate::cli::build;
 use crate::cli::{self, Length, Request};
@@ -18,7 +18,7 @@ use crate::command::Exit;
 use crate::cookie::CookieKey;
 use crate::generate::Generator;
 use crate::host::Host;
-use crate::link::{Filter, LinkSpec, Queues, TxQueue};
+use crate::link::{Filter, LinkSpec, Queues, Receive, TxQueue};
 use crate::order::Chunk;
 use crate::probe;
 use crate::sys::clock;
@@ -169,6 +169,8 @@ fn prepare(case: &Case) -> Result<Loop, String> {
             any_protocol: false,
         },
         queues: Queues::ONE,
+        receive: Receive::Packet,
+        attach: true,
     });
     let queue = link.map_err(|error| error.to_string())?.tx.pop().ok_or("the null link has no queue")?;
     let secrets = (CookieKey::new([0; 16]), setup.ports);
@@ -227,10 +229,6 @@ fn round(prepared: &mut Loop, counter: &mut Option<Instructions>, seconds: f64) 
     let (wall_ns, cpu_ns) = (clock::monotonic_ns() - wall_ns, clock::thread_cpu_ns() - cpu_ns);
     let instructions = before.zip(count()).map(|(before, after)| after - before);
     Ok(Round { probes, wall_ns, cpu_ns, instructions })
-}
-
-fn json(report: &Report) -> String {
-    serde_json::to_string_pretty(report).map_or_else(|error| error.to_string(), |text| text + "\n")
 }
 
 fn table(report: &Report) -> String {

@@ -3,6 +3,9 @@
 //! Every measurement is bounded: rounds x seconds for each row, both capped by the command line.
 
 mod generate;
+mod receive;
+mod transmit;
+mod write;
 
 use serde::Serialize;
 
@@ -13,7 +16,14 @@ use crate::cli::{BenchArgs, Subject};
 pub fn run(args: &BenchArgs) -> Exit {
     match &args.subject {
         Subject::Generate(length) => generate::run(*length),
+        Subject::Write(args) => write::run(args),
+        Subject::Tx(args) => transmit::run(args),
+        Subject::Rx(args) => receive::run(args),
     }
+}
+
+fn json(report: &impl Serialize) -> String {
+    serde_json::to_string_pretty(report).map_or_else(|error| error.to_string(), |text| text + "\n")
 }
 
 /// The median, the lowest and the highest of several rounds.

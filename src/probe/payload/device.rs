@@ -109,7 +109,7 @@ pub(super) const SERVICES: &[Service] = &[
     Service {
         name: "ethernet-ip",
         about: "industrial controller: its identity",
-        ports: &[44818, 2222],
+        ports: &[44818],
         request: &[Raw(b"\x63\0\0\0\0\0\0\0\0\0\0\0"), C(Carry::Wide), Raw(b"\0\0\0\0")],
         answer: &[
             Raw(b"\x63\0\x08\0\0\0\0\0\0\0\0\0"),

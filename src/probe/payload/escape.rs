@@ -77,7 +77,7 @@ pub struct FilePayload {
     pub ports: Vec<u16>,
     /// What they are asked.
     pub payload: super::Payload,
-    /// A source port that the file asks for and that is not honoured.
+    /// A source port that the file asks for. It is not honoured: ports are part of what answers are told by.
     pub source: Option<u16>,
 }
 

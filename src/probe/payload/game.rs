@@ -33,7 +33,7 @@ pub(super) const SERVICES: &[Service] = &[
         name: "quake3",
         about: "game server (Quake III): what is played",
         ports: &[27960, 27961, 28960, 30720],
-        request: &[Raw(OUT_OF_BAND), Raw(b"getinfo "), C(Carry::Text)],
+        request: &[Raw(OUT_OF_BAND), Raw(b"getinfo "), C(Carry::Text), Raw(b"\0")],
         answer: &[
             Raw(OUT_OF_BAND),
             Raw(b"infoResponse\n\\challenge\\"),

@@ -149,3 +149,44 @@ fn a_file_takes_the_place_of_the_library_on_its_ports_only() {
     let many = (0..=MOST_PER_PORT).map(|number| (vec![7], told(&number.to_string())));
     assert_eq!(payloads.replace(many), Err(7));
 }
+
+/// The table of docs/udp.md, as the library has it.
+fn page() -> String {
+    let mut text = String::new();
+    for (family, services) in FAMILIES {
+        text.push_str(&format!("\n### {family}\n\n"));
+        text.push_str(
+            "| name | asks | ports | bytes | cookie bits | answer at most | worst known | source |\n",
+        );
+        text.push_str("|---|---|---|---:|---:|---:|---:|---|\n");
+        for service in *services {
+            let ports: Vec<String> = service.ports.iter().map(ToString::to_string).collect();
+            let off = if service.is_default() { "" } else { " (off)" };
+            text.push_str(&format!(
+                "| `{}`{off} | {} | {} | {} | {} | {} x | {} x | {} |\n",
+                service.name,
+                service.about,
+                ports.join(", "),
+                Request::of(service.request).len(),
+                service.bits,
+                service.factor,
+                service.worst,
+                service.source
+            ));
+        }
+    }
+    text
+}
+
+#[test]
+fn the_page_about_udp_has_the_tables_of_the_library() {
+    let text =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/udp.md")).expect("the page");
+    let (_, rest) = text.split_once("<!-- library -->\n").expect("the place for the tables");
+    let (tables, _) = rest.split_once("\n<!-- end -->").expect("its end");
+    let written = std::env::temp_dir().join("swath-udp-tables.md");
+    if tables.trim() != page().trim() {
+        std::fs::write(&written, page()).expect("written");
+        panic!("docs/udp.md differs; what it should say is in {}", written.display());
+    }
+}

@@ -136,7 +136,9 @@ pub(super) const SERVICES: &[Service] = &[
             C(Carry::Wide),
             Raw(b"\x08"),
             C(Carry::Wide),
-            Zeros(1200 - 23),
+            // No token, and the length of the rest, as a first packet of version 1 has them.
+            Raw(b"\0\x44\x96"),
+            Zeros(1200 - 26),
         ],
         answer: &[
             Raw(b"\x80\0\0\0\0\x08"),
@@ -201,7 +203,7 @@ fn quic(answer: &[u8], secrets: &Secrets) -> Finding {
     let (magic, echo): (&[(usize, &[u8])], _) =
         (&[(1, b"\0\0\0\0\x08"), (14, b"\x08")], Some((6, Carry::Wide)));
     match (Shape { magic, echo, least: 27, announced: unannounced }).judge(answer, secrets) {
-        Finding::Proved(_) if (answer.len() - 23) % 4 != 0 => Finding::Truncated,
+        Finding::Proved(_) if !(answer.len() - 23).is_multiple_of(4) => Finding::Truncated,
         Finding::Proved(_) => echoed(answer, 15, Carry::Wide, secrets),
         finding => finding,
     }

@@ -21,19 +21,18 @@ use postgres::{Client, NoTls, Transaction};
 
 use self::address::Address;
 use super::pgcopy::{self, Row};
-use super::receiver::{Manner, Receiver};
+use super::receiver::{Attached, Manner, Receiver};
 use super::spooled::{self, Parts};
 use super::{Place, Sink, SinkError, SinkErrorKind, SinkKind};
-use crate::event::{Manifest, Proof, Reason, Record, State, Untrusted};
+use crate::event::{Manifest, Proof, Reason, Record, State};
 use crate::target::Protocol;
 
 /// The row of the registry.
 pub(crate) const KIND: SinkKind = SinkKind {
     name: "postgres",
-    suffixes: &[],
     about: "PostgreSQL: postgres://[USER@]HOST/DATABASE, or ///DATABASE",
-    tells_state: true,
     open,
+    ..SinkKind::BASE
 };
 
 /// Version of the tables. A database with a higher one is refused.
@@ -212,21 +211,27 @@ impl Receiver for Server {
         self.copy(first, records)
     }
 
-    fn attach(&mut self, record: &Record, key: &str, bytes: &Untrusted) -> Result<(), SinkError> {
+    fn attach(&mut self, attachments: &[Attached]) -> Result<(), SinkError> {
         let (schema, scan_id) = (self.address.schema.clone(), self.scan_id);
         let insert = format!(
             "INSERT INTO {schema}.attachment (scan_id, ip, port, proto, ts, key, bytes)
-             VALUES ($1, $2, $3, $4, to_timestamp($5::float8 / 1e6), $6, $7) ON CONFLICT DO NOTHING"
+             SELECT $1, ip, port, proto, to_timestamp(0) + us * interval '1 microsecond', key, bytes
+             FROM unnest($2::inet[], $3::int[], $4::smallint[], $5::bigint[], $6::text[], $7::bytea[])
+                  AS a (ip, port, proto, us, key, bytes)
+             ON CONFLICT DO NOTHING"
         );
-        let (address, port) = (record.address(), i32::from(record.port));
-        let (protocol, key) = (i16::from(record.protocol.0), key.replace('\0', "\u{fffd}"));
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "microseconds since 1970 stay below 2^53 until the year 2255"
-        )]
-        let micros = (record.time_ns / 1000) as f64;
+        fn column<T>(attachments: &[Attached], value: impl Fn(&Attached) -> T) -> Vec<T> {
+            attachments.iter().map(value).collect()
+        }
+        let addresses = column(attachments, |attached| attached.0.address());
+        let ports = column(attachments, |attached| i32::from(attached.0.port));
+        let protocols = column(attachments, |attached| i16::from(attached.0.protocol.0));
+        let micros = column(attachments, |attached| (attached.0.time_ns / 1000).cast_signed());
+        // The one character that text cannot hold.
+        let keys = column(attachments, |attached| attached.1.replace('\0', "\u{fffd}"));
+        let bytes = column(attachments, |attached| attached.2.0.clone());
         let values: [&(dyn ToSql + Sync); 7] =
-            [&scan_id, &address, &port, &protocol, &micros, &key, &bytes.0];
+            [&scan_id, &addresses, &ports, &protocols, &micros, &keys, &bytes];
         let result = self.client()?.execute(&insert, &values);
         result.map(|_| ()).map_err(|error| self.error("write to", &error))
     }
