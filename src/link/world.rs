@@ -85,10 +85,6 @@ struct Transmit {
 }
 
 impl TxQueue for Transmit {
-    fn replace_gate(&mut self, gate: &Arc<Gate>) {
-        self.stamper.replace_gate(gate);
-    }
-
     fn submit(&mut self, batch: &Batch) -> Result<Accepted, LinkError> {
         self.stamper.stamp(batch)?;
         self.stamper.feed(&mut self.digest);
