@@ -192,7 +192,9 @@ fn importers_read_our_nmap_xml() {
             tool(here, "xmllint", &["--noout", "--nonet", "--dtdvalid", dtd, file]);
         }
     }
-    tool(here, "ndiff", &["out.xml", "out.xml"]);
+    // Debian's ndiff cannot order two scripts of one port, whoever wrote them: it is given one.
+    write(here, "one.xml", "nmap-xml", &samples(), &[(open, "http", &banner)]);
+    tool(here, "ndiff", &["one.xml", "one.xml"]);
     let program = "import sys
 from libnmap.parser import NmapParser
 report = NmapParser.parse_fromfile(sys.argv[1])

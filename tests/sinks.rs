@@ -174,7 +174,10 @@ fn is_valid(kind: &str, line: &str) -> bool {
         "masscan-list" => words == 5,
         "masscan-grepable" => line.starts_with("Timestamp: ") && line.ends_with("//"),
         "unicornscan" => line.starts_with("TCP ") || line.ends_with("////"),
-        "text" => line.starts_with("Discovered ") && line.contains(" port ") && line.contains(" on "),
+        "text" => {
+            line.starts_with("Host ") && line.contains(" is up (")
+                || line.starts_with("Discovered ") && line.contains(" port ") && line.contains(" on ")
+        }
         kind => panic!("say what a valid line of {kind} is"),
     }
 }

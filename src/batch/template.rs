@@ -2,7 +2,9 @@
 //!
 //! Invariant: every byte of a frame is written for every probe; nothing here knows what a probe is.
 
-use super::words::folded;
+use std::fmt;
+
+use super::words::{Units, folded};
 use super::{Batch, Carry, Field, LANES, Sum, Words};
 use crate::wire::ethernet::{self, Mac};
 use crate::wire::{arp, checksum, ipv4, ipv6, nd, sctp};
@@ -42,13 +44,21 @@ enum Aim {
     Solicitation,
 }
 
-/// TCP over untagged IPv4, which is written for a whole batch at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A frame over untagged IPv4 that is written for a whole batch at once.
+#[derive(Debug, Clone)]
 struct Shape {
-    /// Whether the sequence number stands in the acknowledgement field, too.
-    acknowledges: bool,
-    /// Offset of the timestamp in the frame, if there is one.
+    /// Offset of the time in the frame, if it carries one: it is the same for a whole batch.
     time: Option<usize>,
+    kind: Kind,
+}
+
+/// How [`Words`] writes it.
+#[derive(Debug, Clone)]
+enum Kind {
+    /// The fields of TCP in their order; whether the sequence number stands in the acknowledgement field, too.
+    Tcp { acknowledges: bool },
+    /// Any fields in the first block.
+    Units(Units),
 }
 
 /// The address family of a template.
@@ -226,7 +236,8 @@ impl Template {
     }
 
     /// Writes the frames of all [`LANES`] lanes, each to its own `BLOCKS` blocks, as [`Template::stamp`] would, and
-    /// zeroes behind them. Returns whether it did: this is for TCP over IPv4, and for frames that fit the blocks.
+    /// zeroes behind them. Returns whether it did: this is for untagged IPv4, for frames that fit the blocks, and for
+    /// fields in the first of them.
     ///
     /// What is computed for one lane is computed for all of them at once; then each frame is written in whole words.
     #[inline(always)]
@@ -236,7 +247,9 @@ impl Template {
         mac: Mac,
         (words, slots): (&mut Words, &mut [[Block; BLOCKS]; LANES]),
     ) -> bool {
-        let Some(shape) = self.shape.filter(|_| self.bytes.len() <= BLOCKS * BLOCK) else { return false };
+        let Some(shape) = self.shape.as_ref().filter(|_| self.bytes.len() <= BLOCKS * BLOCK) else {
+            return false;
+        };
         let mut constant = [[0; BLOCK]; BLOCKS];
         let frame = constant.as_flattened_mut();
         frame[..self.bytes.len()].copy_from_slice(&self.bytes);
@@ -246,14 +259,19 @@ impl Template {
             transport_sum += stamp_number(batch.time_us.into(), (offset, 4), (frame, self.transport));
         }
         let sums = (self.network_sum, transport_sum);
-        if shape.acknowledges {
-            words.fill::<true>(batch, &constant[0], sums);
-        } else {
-            words.fill::<false>(batch, &constant[0], sums);
+        match &shape.kind {
+            Kind::Tcp { acknowledges: true } => words.fill::<true>(batch, &constant[0], sums),
+            Kind::Tcp { acknowledges: false } => words.fill::<false>(batch, &constant[0], sums),
+            Kind::Units(units) => words.fill_units(batch, &constant[0], sums, units),
         }
         for (lane, slot) in slots.iter_mut().enumerate() {
             words.write(lane, &mut slot[0]);
             slot[1..].copy_from_slice(&constant[1..]);
+        }
+        if self.crc.is_some() {
+            for slot in slots.iter_mut() {
+                self.stamp_checksum(0, &mut slot.as_flattened_mut()[..self.bytes.len()]);
+            }
         }
         true
     }
@@ -341,16 +359,28 @@ fn network_offset(frame: &[u8]) -> usize {
     }
 }
 
-/// The shape of TCP fields in the order of the header; none for any other.
+/// How frames with these fields are written together; none when they cannot be.
 fn shape(transport: usize, fields: &[Field], sum: Sum) -> Option<Shape> {
+    if let Some(tcp) = tcp_shape(transport, fields, sum) {
+        return Some(tcp);
+    }
+    let at = |field: &Field| Field { at: transport + field.at, ..*field };
+    let fields: Vec<Field> = fields.iter().map(at).collect();
+    let mut times = fields.iter().filter(|field| field.carry == Carry::Time).map(|field| field.at);
+    let (time, more) = (times.next(), times.next());
+    let units = Units::new(&fields, transport, sum).filter(|_| more.is_none())?;
+    Some(Shape { time, kind: Kind::Units(units) })
+}
+
+/// The shape of TCP fields in the order of the header; none for any other.
+fn tcp_shape(transport: usize, fields: &[Field], sum: Sum) -> Option<Shape> {
     let rest = fields.strip_prefix(&TCP_HEAD).filter(|_| sum == TCP_SUM)?;
     let acknowledgement = [Field { at: 8, carry: Carry::Sequence }];
     let (acknowledges, rest) = rest.strip_prefix(&acknowledgement).map_or((false, rest), |rest| (true, rest));
+    let kind = Kind::Tcp { acknowledges };
     match rest {
-        [] => Some(Shape { acknowledges, time: None }),
-        [Field { at, carry: Carry::Time }] if 20 <= *at => {
-            Some(Shape { acknowledges, time: Some(transport + at) })
-        }
+        [] => Some(Shape { time: None, kind }),
+        [Field { at, carry: Carry::Time }] if 20 <= *at => Some(Shape { time: Some(transport + at), kind }),
         _ => None,
     }
 }
@@ -365,11 +395,17 @@ const TCP_SUM: Sum = Sum::Pseudo { at: 16 };
 
 /// The CRC-32C of a packet of which only some bytes change. The checksum is linear: that of the constant bytes, and for
 /// each byte that changes a table of what its value adds.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 struct Crc {
     constant: u32,
     /// Offset of a byte, and what each of its values adds.
     changing: Vec<(usize, Box<[u32; 256]>)>,
+}
+
+impl fmt::Debug for Crc {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Crc({} bytes change)", self.changing.len())
+    }
 }
 
 impl Crc {

@@ -161,8 +161,7 @@ pub(super) fn readscan(words: &[OsString]) -> Option<Vec<OsString>> {
         let dashed = text.starts_with('-') && text.len() != 1;
         if dashed {
             files = false;
-            values = takes_value(text) && text.len() <= 3
-                || matches!(text, "--ports" | "--show" | "--where" | "--exclude");
+            values = takes_value(text);
             shown |= text.to_ascii_lowercase().starts_with("--show");
             converted.push(word.clone());
         } else if values || files {

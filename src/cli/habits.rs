@@ -109,7 +109,6 @@ const HABITS: &[(&str, Habit)] = &[
     ("notransmit", Habit::Means(&["--link=null"])),
     ("nosend", Habit::Means(&["--link=null"])),
     ("dryrun", Habit::Means(&["--link=null"])),
-    ("arp", Habit::Means(&["--scan=arp"])),
     ("arpscan", Habit::Means(&["--scan=arp"])),
     ("pingsweep", Habit::Means(&["--hosts-only", "--ping"])),
     ("range", Habit::Target),

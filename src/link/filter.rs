@@ -317,6 +317,21 @@ mod tests {
     }
 
     #[test]
+    fn other_protocols_are_kept_only_where_they_can_answer() {
+        for (any_protocol, kept) in [(false, false), (true, true)] {
+            let filter = Filter { any_protocol, ..ours() };
+            let mut v4 = tcp_v4(80, 40_000);
+            v4[9] = 47;
+            let mut v6 = vec![0; 48];
+            (v6[0], v6[6]) = (0x60, 99);
+            v6[24..40].copy_from_slice(&OURS_V6.parse::<std::net::Ipv6Addr>().expect("address").octets());
+            for packet in [v4, v6] {
+                assert_eq!(interpret::run(&program(&filter, Framing::Bare), &packet) != 0, kept);
+            }
+        }
+    }
+
+    #[test]
     fn an_arp_answer_to_us_is_kept_and_one_to_another_is_not() {
         let mut packet = vec![0; 28];
         packet[24..28].copy_from_slice(&[192, 0, 2, 1]);

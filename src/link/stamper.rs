@@ -206,6 +206,7 @@ fn finish(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::batch::{Carry, Field, Sum};
     use crate::link::sample;
 
     #[test]
@@ -234,22 +235,7 @@ mod tests {
 
     #[test]
     fn frames_stamped_together_equal_frames_stamped_alone_on_every_level() {
-        let header = |options: &[u8]| {
-            let mut bytes = sample::syn_v4().bytes()[..54].to_vec();
-            bytes[46] = 0x50 + (options.len() as u8 / 4 * 0x10);
-            bytes[17] = 40 + options.len() as u8;
-            bytes.extend(options);
-            bytes
-        };
-        let linux = [2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 0, 0, 0, 0, 0, 1, 3, 3, 7];
-        let odd = [1, 8, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        let templates = [
-            sample::syn_v4(),
-            Template::tcp(header(&[]), None),
-            Template::tcp(header(&linux), Some(28)),
-            Template::tcp(header(&odd), Some(23)),
-            sample::syn_v6(),
-        ];
+        let templates = every_shape();
         for (template, simd) in
             templates.iter().flat_map(|one| Simd::levels().into_iter().map(move |simd| (one, simd)))
         {
@@ -273,7 +259,9 @@ mod tests {
                     batch.identification[lane] = word() as u16;
                 }
                 stamper.stamp(&batch).expect("allowed");
-                assert_eq!(stamper.equal_length.is_some(), template.family() == crate::batch::Family::V4);
+                // The one of 76 bytes has a field at an odd offset and one of text.
+                let together = template.family() == crate::batch::Family::V4 && template.frame_length() != 76;
+                assert_eq!(stamper.equal_length.is_some(), together, "{template:?}");
                 let mut digests = [Digest::new(); 2];
                 stamper.feed(&mut digests[0]);
                 for (lane, frame) in stamper.frames().enumerate() {
@@ -285,6 +273,76 @@ mod tests {
                 assert_eq!(digests[0], digests[1], "{} {template:?}", simd.name());
             }
         }
+    }
+
+    /// Templates that are written together, and some that are not.
+    fn every_shape() -> Vec<Template> {
+        let header = |options: &[u8]| {
+            let mut bytes = sample::syn_v4().bytes()[..54].to_vec();
+            bytes[46] = 0x50 + (options.len() as u8 / 4 * 0x10);
+            bytes[17] = 40 + options.len() as u8;
+            bytes.extend(options);
+            bytes
+        };
+        let linux = [2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 0, 0, 0, 0, 0, 1, 3, 3, 7];
+        let odd = [1, 8, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        vec![
+            sample::syn_v4(),
+            acknowledging(header(&[])),
+            other(17, 8, &[(0, Carry::SourcePort), (2, Carry::DestinationPort)], Sum::Datagram),
+            other(
+                17,
+                90,
+                &[(0, Carry::SourcePort), (2, Carry::DestinationPort), (8, Carry::Low)],
+                Sum::Datagram,
+            ),
+            other(17, 42, &[(0, Carry::SourcePort), (9, Carry::Sequence), (20, Carry::Text)], Sum::Datagram),
+            other(17, 30, &[(0, Carry::SourcePort), (8, Carry::Wide), (16, Carry::Positive)], Sum::Datagram),
+            other(
+                1,
+                16,
+                &[(4, Carry::SourcePort), (6, Carry::Low), (8, Carry::Sequence), (12, Carry::Time)],
+                Sum::Plain { at: 2 },
+            ),
+            other(
+                132,
+                32,
+                &[
+                    (0, Carry::SourcePort),
+                    (2, Carry::DestinationPort),
+                    (16, Carry::Sequence),
+                    (28, Carry::Low),
+                ],
+                Sum::Crc32c,
+            ),
+            other(99, 8, &[(0, Carry::Sequence), (4, Carry::Identification)], Sum::None),
+            Template::tcp(header(&[]), None),
+            Template::tcp(header(&linux), Some(28)),
+            Template::tcp(header(&odd), Some(23)),
+            sample::syn_v6(),
+        ]
+    }
+
+    /// A template of another protocol, with so many bytes behind the IPv4 header.
+    fn other(protocol: u8, length: usize, fields: &[(usize, Carry)], sum: Sum) -> Template {
+        let mut frame = sample::syn_v4().bytes()[..34].to_vec();
+        (frame[17], frame[23]) = (20 + length as u8, protocol);
+        frame.extend((0..length).map(|at| if at < 8 { 0 } else { at as u8 }));
+        let cleared: Vec<Field> = fields.iter().map(|&(at, carry)| Field { at, carry }).collect();
+        for field in &cleared {
+            frame[34 + field.at..][..field.carry.length()].fill(0);
+        }
+        if sum == Sum::Crc32c {
+            frame[42..46].fill(0);
+        }
+        Template::new(frame, &cleared, sum)
+    }
+
+    /// A template that has the sequence number in the acknowledgement field as well.
+    fn acknowledging(frame: Vec<u8>) -> Template {
+        let places =
+            [(0, Carry::SourcePort), (2, Carry::DestinationPort), (4, Carry::Sequence), (8, Carry::Sequence)];
+        Template::new(frame, &places.map(|(at, carry)| Field { at, carry }), Sum::Pseudo { at: 16 })
     }
 
     #[test]

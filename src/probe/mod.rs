@@ -439,6 +439,60 @@ mod tests {
         }
     }
 
+    /// Every frame of every probe, as an independent reader computes its checksums.
+    #[test]
+    fn stamped_frames_have_good_checksums_in_the_eyes_of_another_reader() {
+        use etherparse::{NetSlice, SlicedPacket, TransportSlice};
+        let mut checked = 0;
+        for probe in PROBES {
+            for (target, frame) in frames(*probe) {
+                let packet = SlicedPacket::from_ethernet(&frame).expect("an Ethernet frame");
+                let name = format!("{} {target:?}", probe.name());
+                let (v4, v6) = match &packet.net {
+                    Some(NetSlice::Ipv4(ip)) => {
+                        let header = ip.header().to_header();
+                        assert_eq!(header.calc_header_checksum(), header.header_checksum, "{name}");
+                        (Some(header), None)
+                    }
+                    Some(NetSlice::Ipv6(ip)) => (None, Some(ip.header().to_header())),
+                    _ => continue,
+                };
+                let (told, right) = match &packet.transport {
+                    Some(TransportSlice::Tcp(tcp)) => (
+                        tcp.checksum(),
+                        match (&v4, &v6) {
+                            (Some(ip), _) => tcp.to_header().calc_checksum_ipv4(ip, tcp.payload()),
+                            (_, Some(ip)) => tcp.to_header().calc_checksum_ipv6(ip, tcp.payload()),
+                            _ => continue,
+                        },
+                    ),
+                    Some(TransportSlice::Udp(udp)) => (
+                        udp.checksum(),
+                        match (&v4, &v6) {
+                            (Some(ip), _) => udp.to_header().calc_checksum_ipv4(ip, udp.payload()),
+                            (_, Some(ip)) => udp.to_header().calc_checksum_ipv6(ip, udp.payload()),
+                            _ => continue,
+                        },
+                    ),
+                    Some(TransportSlice::Icmpv4(icmp)) => {
+                        (icmp.checksum(), Ok(icmp.icmp_type().calc_checksum(icmp.payload())))
+                    }
+                    Some(TransportSlice::Icmpv6(icmp)) => {
+                        let ip = v6.expect("IPv6");
+                        (
+                            icmp.checksum(),
+                            icmp.icmp_type().calc_checksum(ip.source, ip.destination, icmp.payload()),
+                        )
+                    }
+                    _ => continue,
+                };
+                assert_eq!(Some(told), right.ok(), "{name}");
+                checked += 1;
+            }
+        }
+        assert!(20 <= checked, "TCP, UDP, ICMP and ICMPv6 frames: {checked}");
+    }
+
     /// Questions to the link are quoted by nobody.
     fn record_free(frame: &[u8]) -> bool {
         frame[12..14] == ethernet::IPV6.to_be_bytes() && frame[38] == 0xff

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::file::{directory, shown};
@@ -121,6 +121,19 @@ struct Rotating {
     last_ns: u64,
 }
 
+/// The manifest beside a part goes where the part went.
+fn move_manifest(from: &Path, to: &Path) -> io::Result<()> {
+    let beside = |path: &Path| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".manifest.json");
+        PathBuf::from(name)
+    };
+    match fs::rename(beside(from), beside(to)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        moved => moved,
+    }
+}
+
 impl Rotating {
     fn period_of(&self, record: &Record) -> Option<u64> {
         let seconds = record.time_ns / 1_000_000_000;
@@ -186,7 +199,10 @@ impl Rotating {
             let path = self.target.join(self.part_name(&name, number));
             // A link refuses a name that exists, which a rename does not.
             match fs::hard_link(&self.place.path, &path) {
-                Ok(()) => return fs::remove_file(&self.place.path),
+                Ok(()) => {
+                    fs::remove_file(&self.place.path)?;
+                    return move_manifest(&self.place.path, &path);
+                }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
                     return Err(io::Error::other("the directory for parts is on another file system"));

@@ -52,7 +52,7 @@ pub(crate) fn samples() -> Vec<Record> {
         record("198.18.0.8", 53, Protocol::UDP, State::Closed, Reason::PORT_UNREACH),
         record("198.18.0.9", 8, Protocol::ICMP, State::Open, Reason(200)),
         with(record("198.18.0.10", 0, Protocol::ARP, State::Up, Reason::ARP_RESPONSE), |arp| {
-            arp.set_mac([0x00, 0x0c, 0x29, 0xaa, 0xbb, 0xcc]);
+            arp.set_mac([0x02, 0x00, 0x29, 0xaa, 0xbb, 0xcc]); // a local one: of no vendor
         }),
         with(record("2001:db8::a", 0, Protocol::ND, State::Up, Reason::ND_RESPONSE), |nd| {
             nd.set_mac([2, 0, 0, 0, 0, 1])

@@ -109,7 +109,16 @@ fn cases() -> Vec<Case> {
     for layout in ["windows", "linux", "bare"] {
         cases.push(case(&format!("layout {layout}"), "198.18.0.0/15", &["-p", "1-256", "--layout", layout]));
     }
+    for (name, option) in
+        [("FIN", "-sF"), ("ACK", "-sA"), ("UDP", "-sU"), ("SCTP INIT", "-sY"), ("SCTP COOKIE-ECHO", "-sZ")]
+    {
+        cases.push(case(name, "198.18.0.0/15", &["-p", "1-256", option]));
+    }
+    cases.push(case("IP protocols", "198.18.0.0/15", &["-sO", "-p", "1,2,6,17,47,99,132"]));
+    cases.push(case("ICMP echo", "198.18.0.0/15", &["-sn", "-PE"]));
+    cases.push(case("several kinds", "198.18.0.0/15", &["-p", "T:80,U:53,S:36412", "-PE"]));
     cases.push(case("IPv6", "2001:db8::/80", &["-p", "80"]));
+    cases.push(case("IPv6, UDP", "2001:db8::/80", &["-p", "U:80"]));
     cases
 }
 

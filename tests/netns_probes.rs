@@ -1,0 +1,233 @@
+//! Every kind of probe against a real kernel and independent readers: nmap's verdicts, tshark's opinion of the frames, and
+//! what only a wire shows: neighbours of both families, borrowed addresses, tags. Needs root; without it the tests say
+//! that they were skipped, or fail under `SWATH_NETNS=required`.
+#![allow(clippy::print_stderr, reason = "skips are for the person who runs the tests")]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+
+use common::{Ran, SWATH, swath};
+
+const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
+
+/// Runs a script beside a lab of its own: `near` and `far` run a command in a namespace. None where there can be no lab.
+fn in_lab(script: &str) -> Option<Ran> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let required = std::env::var_os("SWATH_NETNS").is_some_and(|value| value == "required");
+    if !std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0) {
+        assert!(!required, "SWATH_NETNS=required, but namespaces need root");
+        eprintln!("skipped: network namespaces need root");
+        return None;
+    }
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let prelude =
+        "set -euo pipefail\nnear() { \"$LAB_SCRIPT\" exec \"$@\"; }\nfar() { \"$LAB_SCRIPT\" far \"$@\"; }\n";
+    let lab = format!("{REPOSITORY}/scripts/lab");
+    let mut command = Command::new(&lab);
+    command.args(["with", "bash", "-c", &format!("{prelude}{script}")]).stdin(Stdio::null());
+    command.env("LAB_SCRIPT", &lab).env("SWATH", SWATH).env("REPOSITORY", REPOSITORY);
+    Some(Ran::of(&command.output().expect("scripts/lab runs")))
+}
+
+fn lines(text: &str) -> BTreeSet<&str> {
+    text.lines().collect()
+}
+
+#[test]
+fn netns_every_kind_agrees_with_nmap_in_a_small_matrix() {
+    let script = "HOSTS=3 PORTS=8 python3 \"$REPOSITORY/scripts/lib/verdicts.py\" \"$LAB_SCRIPT\" \"$SWATH\"";
+    let Some(ran) = in_lab(script) else { return };
+    let ran = ran.exits(0);
+    assert!(
+        ran.out.contains(" cells agree") && ran.out.contains("| cookie-echo | IPv6 | 24 |"),
+        "{}",
+        ran.out
+    );
+}
+
+#[test]
+fn netns_hosts_are_found_in_both_families_and_each_is_told_once() {
+    let script = "near \"$SWATH\" -sn -PE -PP -PS22,81 -PA80 -PY 198.18.0.0/30 203.0.113.9 2001:db8:1::/126 2001:db8::2 \
+                  --rate 2000 --wait 1 -o list:-";
+    let Some(ran) = in_lab(script) else { return };
+    let ran = ran.exits(0).balances();
+    let expected = [
+        "198.18.0.0",
+        "198.18.0.1",
+        "198.18.0.2",
+        "198.18.0.3",
+        "203.0.113.9",
+        "2001:db8:1::",
+        "2001:db8:1::1",
+        "2001:db8:1::2",
+        "2001:db8:1::3",
+        "2001:db8::2",
+    ];
+    assert_eq!(lines(&ran.out), BTreeSet::from(expected));
+    assert_eq!(ran.out.lines().count(), expected.len(), "each once");
+    assert!(ran.err.contains("hosts    10 up"), "{}", ran.err);
+}
+
+#[test]
+fn netns_several_kinds_and_both_families_are_one_plan_and_echoes_tell_the_round_trip() {
+    let script = "near \"$SWATH\" 198.18.0.7 2001:db8:1::7 2001:db8::2 -p T:22,81,U:9 -PE --show all --rate 2000 --wait 1 -o ndjson:-";
+    let Some(ran) = in_lab(script) else { return };
+    let ran = ran.exits(0).balances();
+    assert_eq!(ran.ledger("targets ", "planned"), 3 * 4);
+    let records: Vec<serde_json::Value> =
+        ran.out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let of = |ip: &str, proto: &str, port: u64| {
+        let found = records
+            .iter()
+            .find(|record| record["ip"] == ip && record["proto"] == proto && record["port"] == port);
+        found.unwrap_or_else(|| panic!("no {proto} {port} of {ip} in {}", ran.out))
+    };
+    for ip in ["198.18.0.7", "2001:db8:1::7", "2001:db8::2"] {
+        assert_eq!(
+            (&of(ip, "tcp", 22)["state"], &of(ip, "tcp", 81)["state"]),
+            (&"open".into(), &"closed".into())
+        );
+        let echo = of(ip, "icmp", 8);
+        assert_eq!((&echo["state"], &echo["reason"]), (&"up".into(), &"echo-reply".into()));
+        let rtt = echo["rtt_us"].as_u64().expect("a round-trip time");
+        assert!((1..1_000_000).contains(&rtt), "{rtt}");
+    }
+    assert_eq!(of("198.18.0.7", "udp", 9)["state"], "closed");
+    assert_eq!(of("2001:db8::2", "udp", 9)["state"], "closed");
+}
+
+/// The far side forgets who has the borrowed address again and again: only whoever answers ARP and solicitations hears
+/// replies.
+#[test]
+fn netns_a_borrowed_address_is_answered_for_in_both_families() {
+    let script = "
+        for source in 192.0.2.77 2001:db8::77; do
+            case $source in *:*) target=2001:db8:1::/121 ;; *) target=198.18.0.0/25 ;; esac
+            (for i in $(seq 4); do sleep 0.3; far ip neighbour flush dev far0; done) &
+            near \"$SWATH\" $target -p 80 -S $source --adapter-mac 02:00:00:00:77:77 --rate 60 --wait 2 -o list:- 2>>err
+            far ip neighbour show $source dev far0 >>neighbours
+            wait
+        done
+        cat neighbours; rm -f neighbours err";
+    let directory = tempfile::tempdir().expect("a directory");
+    let script = format!("cd {}\n{script}", directory.path().display());
+    let Some(ran) = in_lab(&script) else { return };
+    let ran = ran.exits(0);
+    // A flush forgets the one or two replies that wait just then; who does not answer loses nearly all of them.
+    let found = ran.out.lines().filter(|line| line.ends_with(":80")).count();
+    assert!((240..=256).contains(&found), "{found} of 256\n{}", ran.out);
+    assert!(
+        ran.out.matches("02:00:00:00:77:77").count() >= 1,
+        "the far side knows the borrower: {}",
+        ran.out
+    );
+}
+
+#[test]
+fn netns_neighbours_answer_solicitations_with_their_link_layer_addresses() {
+    let script = "near \"$SWATH\" 2001:db8::/125 --scan nd --rate 1000 --wait 1 -o ndjson:- 2>/dev/null";
+    let Some(ran) = in_lab(script) else { return };
+    let ran = ran.exits(0);
+    let found: Vec<serde_json::Value> =
+        ran.out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(found.len(), 1, "{}", ran.out);
+    assert_eq!((&found[0]["ip"], &found[0]["reason"]), (&"2001:db8::2".into(), &"nd-response".into()));
+}
+
+#[test]
+fn netns_an_ipv6_router_is_found_by_its_link_local_address() {
+    let script = "
+        router=$(far ip -6 -o address show dev far0 scope link | awk '{ sub(/\\/.*/, \"\", $4); print $4; exit }')
+        near ip -6 route replace 2001:db8:1::/64 via \"$router\" dev near0
+        near ip neighbour flush dev near0
+        near \"$SWATH\" 2001:db8:1::/126 -p 22 --rate 1000 --wait 1 -o list:-";
+    let Some(ran) = in_lab(script) else { return };
+    let ran = ran.exits(0).balances();
+    assert_eq!(ran.out.lines().count(), 4, "{}", ran.out);
+}
+
+#[test]
+fn netns_discovery_first_scans_the_ports_of_those_that_answered_only() {
+    let script = "
+        far nft 'table inet t { chain input { type filter hook input priority 0; ip daddr 198.18.0.4/30 counter drop; }; }'
+        near \"$SWATH\" 198.18.0.0/29 -p 22,80 --discover-first -PE --rate 1000 --wait 1 -o list:-
+        far nft list table inet t | grep -o 'packets [0-9]*'";
+    let Some(ran) = in_lab(script) else { return };
+    let ran = ran.exits(0);
+    assert_eq!(ran.out.lines().filter(|line| line.contains(':')).count(), 8, "{}", ran.out);
+    assert!(ran.out.contains("packets 4\n"), "one echo to each that is silent, no SYN: {}", ran.out);
+}
+
+/// Frames of every kind and both families, tagged ones among them, through the eyes of tshark.
+#[test]
+fn netns_tshark_finds_nothing_wrong_in_ten_thousand_frames_of_each_kind() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let kinds: [(&str, &[&str]); 14] = [
+        ("syn", &["-p", "80"]),
+        ("fin", &["-sF", "-p", "80"]),
+        ("null", &["-sN", "-p", "80"]),
+        ("xmas", &["-sX", "-p", "80"]),
+        ("ack", &["-sA", "-p", "80"]),
+        ("maimon", &["-sM", "-p", "80"]),
+        ("linux", &["--layout", "linux", "-p", "80"]),
+        ("udp", &["-sU", "-p", "40125"]),
+        ("init", &["-sY", "-p", "80"]),
+        ("cookie-echo", &["-sZ", "-p", "80"]),
+        ("echo", &["-sn", "-PE"]),
+        ("timestamp-mask", &["-sn", "-PP", "-PM"]),
+        ("protocols", &["-sO", "-p", "6,17,132"]),
+        ("tagged", &["-p", "T:80,U:40125", "--vlan", "5"]),
+    ];
+    for (name, options) in kinds {
+        for (family, targets) in [("v4", "198.18.0.0-198.18.39.15"), ("v6", "2001:db8:1::-2001:db8:1::270f")]
+        {
+            if name == "timestamp-mask" && family == "v6" {
+                continue;
+            }
+            let file = format!("{name}-{family}.pcap");
+            let link = format!("pcap:{file}");
+            let fixed = ["--link", &link, "--rate", "max", "--wait", "0", "--quiet", "--seed", "7"];
+            let words: Vec<&str> =
+                [targets].into_iter().chain(options.iter().copied()).chain(fixed).collect();
+            swath(directory.path(), &words).exits(0);
+            let (frames, bad) = judged(&directory.path().join(&file));
+            assert!(10_000 <= frames, "{file}: {frames} frames");
+            assert_eq!(bad, Vec::<String>::new(), "{file}");
+        }
+    }
+}
+
+/// Number of frames, and the first lines that tshark finds fault with: malformed, a bad checksum, an expert's error.
+fn judged(file: &std::path::Path) -> (usize, Vec<String>) {
+    let checks =
+        ["ip.check_checksum", "tcp.check_checksum", "udp.check_checksum"].map(|name| format!("{name}:TRUE"));
+    let mut command = Command::new("tshark");
+    command.arg("-r").arg(file).args(checks.iter().flat_map(|check| ["-o", check.as_str()]));
+    command.args(["-o", "sctp.checksum:TRUE", "-T", "fields", "-E", "separator=|", "-E", "occurrence=a"]);
+    for field in [
+        "_ws.malformed",
+        "ip.checksum.status",
+        "tcp.checksum.status",
+        "udp.checksum.status",
+        "icmp.checksum.status",
+        "icmpv6.checksum.status",
+        "sctp.checksum.status",
+        "_ws.expert.severity",
+    ] {
+        command.args(["-e", field]);
+    }
+    let output = command.output().expect("tshark runs (Debian: tshark)");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("text");
+    let fault = |line: &str| {
+        let fields: Vec<&str> = line.split('|').collect();
+        let bad_sum = fields[1..7].iter().any(|status| status.split(',').any(|one| one == "0"));
+        !fields[0].is_empty() || bad_sum || fields[7].split(',').any(|severity| severity == "8388608")
+    };
+    let bad = text.lines().filter(|line| fault(line)).take(3).map(str::to_owned).collect();
+    (text.lines().count(), bad)
+}
