@@ -1,7 +1,7 @@
 //! What happens to the network while a scan runs: the transmitter pauses at once, the host is looked at again, and the
 //! scan goes on or ends with its checkpoint.
 //!
-//! [`Guard`] decides and is pure: it is given changes, views of the host and the time. What hears of changes is a
+//! `Guard` decides and is pure: it is given changes, views of the host and the time. What hears of changes is a
 //! [`NetCtl`], so that tests tell what they like.
 //!
 //! Routes: the kernel takes a link's routes away when it goes down and does not bring all of them back. So after a link

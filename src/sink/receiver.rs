@@ -380,7 +380,7 @@ fn unreadable(directory: &Path, error: &io::Error) -> SinkError {
     SinkError::from_io("read the spool", &shown(directory), error)
 }
 
-/// What [`replay`] did.
+/// What a replay did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replayed {
     /// Records of the scan that the receiver has.

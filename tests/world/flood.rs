@@ -37,8 +37,6 @@ fn forgeries(probe: &dyn Probe, target: &Target, ports: SourcePorts) -> Vec<Forg
         key
     };
     let first = probe.samples(target, &judge(key(), ports));
-    let believable: Vec<bool> =
-        first.iter().map(|sample| matches!(sample.expected, swath::probe::Expected::Reply(..))).collect();
     let forgery = |sample: swath::probe::Sample| Forgery {
         name: sample.name,
         secret: vec![0; sample.frame.len()],

@@ -682,7 +682,9 @@ impl Bench {
             if flushed && self.sky.with(|sky| sky.ring.is_empty()) {
                 break;
             }
-            (0..self.actors.carriers()).for_each(|which| drop(self.actors.deliver(which, now_ns)));
+            for which in 0..self.actors.carriers() {
+                self.actors.deliver(which, now_ns);
+            }
         }
         self.actors.rx.finish().map_err(|error| error.to_string())?;
         self.records.close();

@@ -8,7 +8,7 @@
 //! | unchanged | open in both, nothing of that |
 //! | not comparable | open in one, and the other did not ask |
 //!
-//! Who asked for what is said by the manifests, to the target: excludes, shards and interruptions included ([`Cover`]).
+//! Who asked for what is said by the manifests, to the target: excludes, shards and interruptions included (`Cover`).
 //! Silence tells nothing about what nobody asked, so without a manifest nothing that is missing is comparable unless
 //! the user says so.
 //!
