@@ -3,7 +3,7 @@
 //!
 //! Linux gives each receiver one error a second after a burst of six (`net.ipv4.icmp_ratelimit`, net/ipv4/icmp.c); other
 //! systems have limits of the same kind. Probes leave in a random order, so errors that are not rationed come at
-//! irregular times, or, where all probes go to one host, one for each probe; [`EVEN`] equal gaps in a row, each with
+//! irregular times, or, where all probes go to one host, one for each probe; `EVEN` equal gaps in a row, each with
 //! several probes in it, do not happen by chance.
 //!
 //! Invariant: bounded: the hosts heard last, a slot each. Reads no clock.

@@ -293,7 +293,6 @@ const REFUSED: &[(&str, &[&str])] = &[
     ("198.18.0.1 -p80-22", &["80-22", "did you mean 22-80"]),
     ("198.18.0.1 -phttp", &["http", "numbers"]),
     ("198.18.0.1 -p80,,22", &["80,,22", "empty"]),
-    ("198.18.0.1 -pU:53", &["53/udp", "TCP"]),
     ("198.18.0.1 -p80 --exclude-ports 80", &["no ports left", "--exclude-ports"]),
     ("198.18.0.1 -p80 --exclude-ports x", &["'x'"]),
     ("198.18.0.1 --top-ports 0", &["top 0", "1 to"]),

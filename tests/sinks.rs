@@ -169,7 +169,8 @@ fn is_valid(kind: &str, line: &str) -> bool {
         }
         "csv" => line.split(',').count() == 19,
         "zmap-csv" => line.split(',').count() == 2,
-        "list" => line.parse::<SocketAddr>().is_ok(),
+        // A host that answered a ping has no port.
+        "list" => line.parse::<SocketAddr>().is_ok() || line.parse::<IpAddr>().is_ok(),
         "hosts" => line.parse::<IpAddr>().is_ok(),
         "masscan-list" => words == 5,
         "masscan-grepable" => line.starts_with("Timestamp: ") && line.ends_with("//"),

@@ -17,7 +17,7 @@ pub(crate) const KIND: SourceKind = SourceKind {
     open: lines::open::<Csv>,
 };
 
-/// The columns this version reads, in the order of [`Columns::at`].
+/// The columns this version reads, in the order of the header.
 const NAMES: [&str; 19] = [
     "ts",
     "ip",
