@@ -25,7 +25,7 @@ fn netns_two_threads_send_every_probe_once_whatever_the_link() {
     for link in ["af_packet", "af_xdp", "xdp_live"] {
         let Some((lab, sink)) = lab_and_sink() else { return };
         let said = lab.swath(&format!(
-            "198.18.0.0/20 -p 0-255 --rate max --wait 0 -e v0 --link {link} --tx-threads 2 --pin"
+            "198.18.0.0/20 -p 0-255 --rate max --wait 0 --control-share 0 -e v0 --link {link} --tx-threads 2 --pin"
         ));
         assert!(said.contains("1,048,576 planned = 1,048,576 sent"), "{link}: {said}");
         assert_eq!(sink.settled(), 1 << 20, "{link}: frames at the sink");
@@ -41,7 +41,7 @@ fn netns_two_threads_send_every_probe_once_whatever_the_link() {
 fn netns_two_threads_keep_to_one_rate() {
     let Some((lab, sink)) = lab_and_sink() else { return };
     let started = std::time::Instant::now();
-    lab.swath("198.18.0.0/20 -p 1-5 --rate 20k --wait 0 -e v0 --tx-threads 2");
+    lab.swath("198.18.0.0/20 -p 1-5 --rate 20k --wait 0 --control-share 0 -e v0 --tx-threads 2");
     let elapsed = started.elapsed().as_secs_f64();
     assert_eq!(sink.settled(), 20_480);
     // The law itself is proved elsewhere; two laws of 20k each would be done in half the time.

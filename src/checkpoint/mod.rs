@@ -109,10 +109,10 @@ impl Progress {
             _ => {}
         }
         let slots = pending::slots(shape.waiting.max(waiting.len()));
-        let memory = SharedFile::create(&temporary, words(shape.threads, slots)).map_err(failed)?;
         let text = birth.to_text().map_err(|error| CheckpointError::new(path, error))?;
-        let progress = Progress { memory, shape, slots, path: Some(path.to_owned()) };
-        let write = || -> io::Result<()> {
+        let write = || -> io::Result<Progress> {
+            let memory = SharedFile::create(&temporary, words(shape.threads, slots))?;
+            let progress = Progress { memory, shape, slots, path: Some(path.to_owned()) };
             let file = progress.memory.file().ok_or(io::ErrorKind::NotFound)?;
             file.write_all_at(text.as_bytes(), progress.memory.words() as u64 * 8)?;
             for (slot, step) in pending::placed(slots, waiting) {
@@ -122,14 +122,18 @@ impl Progress {
             progress.memory.sync()?;
             fs::rename(&temporary, path)?;
             sync_directory(path);
-            Ok(())
+            Ok(progress)
         };
-        let written = write();
-        if written.is_err() {
+        write().map_err(|error| {
             let _ = fs::remove_file(&temporary);
-        }
-        written.map_err(failed)?;
-        Ok(progress)
+            match error.kind() {
+                io::ErrorKind::StorageFull => CheckpointError::new(
+                    path,
+                    format!("{error}; --checkpoint FILE keeps it elsewhere, 'none' goes without"),
+                ),
+                _ => failed(error),
+            }
+        })
     }
 
     /// Fills in the words that do not change.

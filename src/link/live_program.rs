@@ -62,11 +62,14 @@ pub(super) const INTERFACE: MapSlot = MapSlot(2);
 ///
 /// The kernel hands over pages that may hold older frames, so every byte is written. `lengths` are all the lengths a
 /// frame can have; the frame it is given must have the one that stands in the shared words. `stride` is the distance of
-/// slots in bytes.
+/// slots in bytes. Without lengths nothing can be sent: the link is only tried, and so is the [`prober`].
 ///
 /// # Errors
 /// When the program grows too long for its jumps.
 pub(super) fn stamper(lengths: &[u16], stride: u16) -> Result<Program, AssembleError> {
+    if lengths.is_empty() {
+        return prober(); // the kernel refuses programs with parts that nothing leads to
+    }
     let mut program = Assembler::new();
     let (refuse, drop, redirect) = (program.label(), program.label(), program.label());
     take_slot(&mut program, drop);
