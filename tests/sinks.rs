@@ -18,11 +18,12 @@ use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, OpenFlags};
 use samples::{UUID, manifest_of, samples};
-use swath::event::{Record, Status, Summary};
+use swath::event::{Observations, Record, Status, Summary};
 use swath::queue::Queue;
 use swath::sink::{
     Existing, Place, SINKS, Sink, SinkError, SinkErrorKind, SinkKind, parse_place, sink_named,
 };
+use swath::source::{self, Input};
 use swath::spool::{Item, SpoolReader};
 use swath::stats::Stats;
 use swath::writer::{Outlet, Show, Writer, WriterEvent};
@@ -130,8 +131,27 @@ fn query(connection: &Connection, sql: &str) -> Vec<Vec<String>> {
     rows.expect("runs").collect::<Result<_, _>>().expect("every row reads")
 }
 
+/// Number of results that `swath convert` reads from a document whose end a kill may have left away: it falls between
+/// the pages of one pwrite(2) now and then.
+fn readable(kind: &SinkKind, path: &Path) -> u64 {
+    let source = source::source_named(kind.name).expect("a source");
+    let mut source = Input::open(path).and_then(source.open).expect("opens");
+    let (mut batch, mut count) = (Observations::default(), 0);
+    while source.read(&mut batch).expect("reads up to the last whole result") {
+        count += batch.records.len() as u64;
+    }
+    match kind.name {
+        // One of the samples says of its host what nmap has no word for.
+        "nmap-xml" => fs::read_to_string(path).expect("text").matches("</host>").count() as u64,
+        _ => count,
+    }
+}
+
 /// Number of records in a file, each of which must be whole and valid; `torn` allows a part of one at the end.
 fn count_valid(kind: &SinkKind, path: &Path, torn: bool) -> u64 {
+    if torn && ["masscan-json", "masscan-xml", "nmap-xml"].contains(&kind.name) {
+        return readable(kind, path);
+    }
     if kind.name == "sqlite" {
         let connection = read_only(path);
         assert_eq!(query(&connection, "PRAGMA integrity_check"), [["ok"]]);
@@ -839,7 +859,8 @@ fn fill_the_disk(directory: &Path) {
                 if whole { finished(kind, &storable()).max(sink.written.min(found)) } else { sink.written };
             let grouped = kind.name.starts_with("nmap-");
             assert_eq!(found, if grouped { expected } else { sink.written }, "{}: {errors:?}", kind.name);
-            if kind.name != "sqlite" {
+            // A file of columns that could not be finished is a spool.
+            if kind.name != "sqlite" && !(is_columns(kind) && !whole) {
                 fs::remove_file(path).expect("removes");
             }
         }

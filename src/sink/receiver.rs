@@ -131,6 +131,8 @@ pub(crate) struct Delivery {
     pub(crate) shared: Arc<Shared>,
     /// Whether the first trouble ends it (`swath replay`) or is waited out (a scan).
     pub(crate) persistent: bool,
+    /// How long the next trouble is waited out.
+    pub(crate) pause: Duration,
 }
 
 /// The chunk that is on its way.
@@ -235,11 +237,14 @@ impl Delivery {
         loop {
             let result = self.hand_over(chunk, has);
             match result {
-                Ok(()) => return Ok(Some(has.max(chunk.end()))),
+                Ok(()) => {
+                    self.recovered();
+                    return Ok(Some(has.max(chunk.end())));
+                }
                 Err(error) if error.is_refusal() => return Err(error),
                 Err(error) => self.trouble(error)?,
             }
-            match self.opened()? {
+            match self.reopened()? {
                 Some(count) if count < chunk.first.min(has) => return Err(self.receded(count, has)),
                 Some(count) => has = count,
                 None => return Ok(None),
@@ -269,22 +274,31 @@ impl Delivery {
 
     /// Opens the receiver, however long that takes; `None` when nobody waits any more.
     fn opened(&mut self) -> Result<Option<u64>, SinkError> {
-        let mut pause = FIRST_PAUSE;
-        loop {
-            match self.receiver.open(&self.manifest) {
-                Ok(count) => {
-                    self.recovered();
-                    return Ok(Some(count));
-                }
-                Err(error) if error.is_refusal() => return Err(error),
-                Err(error) => self.trouble(error)?,
+        match self.receiver.open(&self.manifest) {
+            Ok(count) => Ok(Some(count)),
+            Err(error) if error.is_refusal() => Err(error),
+            Err(error) => {
+                self.trouble(error)?;
+                self.reopened()
             }
-            let state = self.shared.wait(pause, |state| state.abandoned);
+        }
+    }
+
+    /// The same after trouble. One that opens and takes nothing, as a full disk does, is tried no more often than one
+    /// that is gone.
+    fn reopened(&mut self) -> Result<Option<u64>, SinkError> {
+        loop {
+            let state = self.shared.wait(self.pause, |state| state.abandoned);
             if state.abandoned {
                 return Ok(None);
             }
             drop(state);
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+            match self.receiver.open(&self.manifest) {
+                Ok(count) => return Ok(Some(count)),
+                Err(error) if error.is_refusal() => return Err(error),
+                Err(error) => self.trouble(error)?,
+            }
         }
     }
 
@@ -303,7 +317,9 @@ impl Delivery {
         Ok(())
     }
 
-    fn recovered(&self) {
+    /// Something got on.
+    fn recovered(&mut self) {
+        self.pause = FIRST_PAUSE;
         let destination = &self.destination;
         self.shared.change(|state| {
             if state.trouble.take().is_some() {
@@ -327,12 +343,13 @@ impl Delivery {
                 Err(error) if error.is_refusal() => return Err(error),
                 Err(error) => self.trouble(error)?,
             }
-            match self.opened()? {
+            match self.reopened()? {
                 Some(count) if count < delivered => return Err(self.receded(count, delivered)),
                 Some(_) => {}
                 None => return Ok(()),
             }
         }
+        self.recovered();
         if damage.is_only_torn() {
             // It holds nothing any more; one that stays is delivered again, to no effect.
             let _ = spool::remove(&self.directory);
@@ -363,7 +380,16 @@ pub(crate) fn replay(
     let directory_given = directory;
     let (directory, destination) = (directory.to_owned(), destination.to_owned());
     let shared_too = Arc::clone(&shared);
-    Delivery { directory, receiver, destination, manifest, shared: shared_too, persistent: false }.run();
+    Delivery {
+        directory,
+        receiver,
+        destination,
+        manifest,
+        shared: shared_too,
+        persistent: false,
+        pause: FIRST_PAUSE,
+    }
+    .run();
     let state = &mut *shared.lock();
     match state.trouble.take() {
         Some(error) => Err(error),
@@ -393,5 +419,6 @@ pub struct Replayed {
     pub findings: Vec<String>,
 }
 
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// How long the first trouble of a row is waited out; each next one twice as long.
+pub(crate) const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);

@@ -12,7 +12,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::file::shown;
-use super::receiver::{Delivery, Manner, Receiver, Shared};
+use super::receiver::{self, Delivery, Manner, Receiver, Shared};
 use super::{Sink, SinkError, SinkErrorKind};
 use crate::event::{Manifest, Record, Untrusted};
 use crate::spool::Spool;
@@ -91,6 +91,7 @@ impl Sink for Spooled {
             manifest: manifest.clone(),
             shared: Arc::clone(&shared),
             persistent: true,
+            pause: receiver::FIRST_PAUSE,
         };
         let thread = thread::Builder::new().name("deliver".into()).spawn(move || delivery.run());
         let thread =
