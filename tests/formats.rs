@@ -213,7 +213,7 @@ print(len(hosts))";
     let program = "import sys, nmap
 scan = nmap.PortScanner().analyse_nmap_xml_scan(open(sys.argv[1]).read())
 assert scan['scan']['198.18.0.7']['tcp'][80]['state'] == 'open'
-assert scan['scan']['198.18.0.10']['addresses']['mac'] == '00:0C:29:AA:BB:CC'";
+assert scan['scan']['198.18.0.10']['addresses']['mac'] == '02:00:29:AA:BB:CC'";
     python(here, "nmap", program, &["out.xml"]);
 }
 

@@ -11,7 +11,7 @@ use crate::cli::{ConvertArgs, Named, SortBy};
 use crate::event::{Manifest, Observations, Record, State, Status};
 use crate::runs::{Compare, Item, Sorter, by_target, by_time};
 use crate::select::Expression;
-use crate::sink::{Existing, Sink, SinkError, SinkErrorKind};
+use crate::sink::{Existing, Sink, SinkError, SinkErrorKind, carries_bytes, without_password};
 use crate::source::{self, BATCH, Facts, Source};
 use crate::target::{AddressSet, PortSet, TargetList, parse_list, parse_ports};
 use crate::text::counted;
@@ -236,6 +236,9 @@ struct Outlet {
     show: Show,
     select: Option<Expression>,
     stdout: bool,
+    name: String,
+    /// Bytes that targets sent and the format has no place for: how many; `None` where it has.
+    left_out: Option<u64>,
 }
 
 impl Output {
@@ -243,13 +246,15 @@ impl Output {
         let manifest = manifest(args, facts);
         let mut outlets = Vec::with_capacity(places.len());
         let asked = Show::states(&args.states());
-        for (_, kind, place) in places {
+        for (name, kind, place) in places {
             let show = if kind.tells_state { asked } else { asked.unambiguous() };
             let mut sink = args.outputs.open(kind, place).map_err(refused)?;
             sink.begin(&manifest).map_err(refused)?;
             let show = show.and(Show::states(kind.states));
             let select = args.outputs.output_filter.clone();
-            outlets.push(Outlet { sink: Some(sink), show, select, stdout: place.stdout });
+            let left_out = (!carries_bytes(kind, place)).then_some(0);
+            let name = without_password(name);
+            outlets.push(Outlet { sink: Some(sink), show, select, stdout: place.stdout, name, left_out });
         }
         Ok(Output { outlets, manifest, count: 0, uncommitted: 0, last_ns: 0 })
     }
@@ -279,6 +284,10 @@ impl Output {
         self.manifest.finished_us =
             Some(last_us.unwrap_or((self.last_ns / 1000).max(self.manifest.started_us)));
         for mut outlet in self.outlets {
+            if let Some(count) = outlet.left_out.filter(|count| 0 < *count) {
+                let count = counted(count.into(), "banner");
+                complain(&format!("swath: {}: its format has no place for {count}, left out\n", outlet.name));
+            }
             let committed = outlet.commit();
             outlet.noted(committed)?;
             if let Some(sink) = outlet.sink.take() {
@@ -316,6 +325,7 @@ impl Outlet {
                 at = *place;
             }
             if shown(&bytes.record, Some(&bytes.key)) {
+                self.left_out.iter_mut().for_each(|count| *count += 1);
                 sink.attach(&bytes.record, &bytes.key, &bytes.bytes)?;
             }
         }
@@ -342,7 +352,7 @@ impl Outlet {
 
 /// What the sinks are told: a conversion is no scan, so it has no plan.
 fn manifest(args: &ConvertArgs, facts: &Facts) -> Manifest {
-    let argv = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    let argv = std::env::args_os().map(|word| without_password(&word.to_string_lossy())).collect();
     // One scan's manifest says more than we can.
     let only: Option<Manifest> = match &facts.manifests[..] {
         [only] => serde_json::from_str(only).ok(),
