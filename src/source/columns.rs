@@ -45,7 +45,7 @@ fn open(input: Input, format: &Format) -> Result<Box<dyn Source>, SourceError> {
         input.path().ok_or_else(|| input.fault(None, "columns are read from a file only, not compressed"))?;
     let failed = |error: std::io::Error| input.fault(None, error.to_string());
     let reader = (format.open)(path).map_err(failed)?;
-    let only_bytes = std::ptr::eq(format, &parquet::FORMAT) && Attached::is(path).map_err(failed)?;
+    let only_bytes = format.suffix == parquet::FORMAT.suffix && Attached::is(path).map_err(failed)?;
     let beside = if only_bytes { path.to_owned() } else { attached::beside(path) };
     let attached = match beside.is_file() {
         true => Some(Attached::open(&beside).map_err(|error| {
