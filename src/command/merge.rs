@@ -7,7 +7,7 @@ use super::{Exit, complain};
 use crate::checkpoint::{self, Found};
 use crate::cli::MergeArgs;
 use crate::event::{Course, Manifest, Observations, Record, State, Status, Summary};
-use crate::sink::{Existing, Sink, SinkError, SinkErrorKind, parse_place};
+use crate::sink::{self, Existing, Sink, SinkError, SinkErrorKind, parse_place};
 use crate::source::{self, Facts};
 use crate::text::{counted, grouped};
 
@@ -226,7 +226,7 @@ fn whole(shards: &[Shard], complete: bool) -> Option<Manifest> {
     let manifests = || shards.iter().filter_map(|shard| shard.manifest.as_ref());
     let first = manifests().next()?.clone();
     Some(Manifest {
-        argv: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
+        argv: std::env::args_os().map(|word| sink::without_password(&word.to_string_lossy())).collect(),
         shard_targets: first.targets,
         shard: 1,
         shards: 1,
