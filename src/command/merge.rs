@@ -218,7 +218,7 @@ fn key(record: &Record) -> ([u8; 16], u8, u16, State) {
         std::net::IpAddr::V4(address) => address.to_ipv6_mapped(),
         std::net::IpAddr::V6(address) => address,
     };
-    (address.octets(), record.protocol.0, record.port, record.state)
+    (address.octets(), planted!(40, 0, record.protocol.0), record.port, record.state)
 }
 
 /// The manifest of the whole: that of a shard, which says what the scan is, without what concerns the shard alone.

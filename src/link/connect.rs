@@ -163,7 +163,7 @@ impl Asker {
     /// Begins an attempt; returns whether there was room for it.
     fn begin(&self, flights: &mut Flights, to: SocketAddr, pass: u8) -> bool {
         if flights.free.is_empty() {
-            return false;
+            return planted!(46, true, false);
         }
         let began_ns = clock::monotonic_ns();
         let source = self.sources.iter().find(|source| source.is_ipv4() == to.is_ipv4());
