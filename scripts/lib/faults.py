@@ -145,7 +145,9 @@ class Kind:
         found = {}
         for name, kind in (("out", self.kind), ("whole", "list")):
             path = f"{self.work}/{name}"
-            found[name] = READERS[kind](path) if os.path.exists(path) else None
+            # One that was made and not begun is empty, whatever its kind.
+            begun = os.path.exists(path) and os.path.getsize(path)
+            found[name] = READERS[kind](path) if begun else None
         if status == 0:
             wanted = {"out": TARGETS, "whole": TARGETS}
             if found != wanted:
