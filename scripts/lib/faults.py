@@ -156,7 +156,7 @@ class Kind:
             if "the ledger balances" not in said and not muted:
                 raise ValueError("the ledger does not balance")
             for name in found:
-                told = re.search(rf"= ([\d,]+) written to (?:\w+:)?{name} ", said)
+                told = re.search(rf"= ([\d,]+) written to (?:[\w-]+:)?{name} ", said)
                 if told is None and muted:
                     continue
                 told = int(told.group(1).replace(",", "")) if told else -1
