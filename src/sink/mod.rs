@@ -51,6 +51,7 @@ use std::path::{Path, PathBuf};
 use crate::event::{Manifest, Record, State, Untrusted};
 
 pub use receiver::{Attached, Manner, Receiver, Replayed};
+pub use sidecar::SUFFIX as MANIFEST_SUFFIX;
 
 /// Every kind of sink, in the order of `--help`.
 pub const SINKS: &[SinkKind] = &[
