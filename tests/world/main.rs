@@ -14,6 +14,7 @@ mod case;
 mod flood;
 mod loss;
 mod oracle;
+mod rate;
 mod sim;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
