@@ -70,7 +70,7 @@ impl TxQueue for Link {
             // ENOBUFS: some prefix, or any lanes at all.
             0 => (lanes, stall) = (lanes & ((1 << (law.draw() % 64)) - 1), Some(Stall::Full)),
             1 => (lanes, stall) = (lanes & (law.draw() | law.draw() << 31), Some(Stall::Full)),
-            2 if law.draw() % 8 == 0 => {
+            2 if law.draw().is_multiple_of(8) => {
                 law.fell += 1;
                 (lanes, stall) = (0, Some(Stall::Down));
             }

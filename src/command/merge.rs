@@ -237,7 +237,7 @@ fn whole(shards: &[Shard], complete: bool) -> Option<Manifest> {
     let manifests = || shards.iter().filter_map(|shard| shard.manifest.as_ref());
     let first = manifests().next()?.clone();
     Some(Manifest {
-        argv: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
+        argv: std::env::args_os().map(|word| sink::without_password(&word.to_string_lossy())).collect(),
         shard_targets: first.targets,
         shard: 1,
         shards: 1,

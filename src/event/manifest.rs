@@ -205,6 +205,9 @@ pub struct Summary {
     pub kernel_drops: u64,
     /// Whether nobody tells what the kernel dropped; then `kernel_drops` means nothing.
     pub drops_unknown: bool,
+    /// Frames the interface had no room for, of all its traffic: some may have been replies.
+    #[serde(default)]
+    pub interface_drops: u64,
     /// Other frames sent: ARP requests, for one. Inside the rate law, outside `planned`.
     pub housekeeping: u64,
     /// Of those, RSTs that closed half-open connections.

@@ -1,5 +1,6 @@
 //! The manifest at the start and at the end, and the closing ledger in words.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use sha2::{Digest, Sha256};
@@ -112,6 +113,7 @@ pub fn summary(stats: &Stats, walk: &Walk, sending_ns: u64) -> Summary {
         accepted: stats.rx_total(|rx| &rx.accepted),
         kernel_drops: stats.rx_total(|rx| &rx.kernel_drops),
         drops_unknown: stats.rx_total(|rx| &rx.drops_unknown) != 0,
+        interface_drops: stats.interface_drops.value(),
         housekeeping: stats.tx_total(|tx| &tx.housekeeping) + stats.tx_total(|tx| &tx.resets),
         resets: stats.tx_total(|tx| &tx.resets),
         unclosed: stats.rx_total(|rx| &rx.unclosed),
@@ -140,14 +142,19 @@ pub(super) fn ports(job: &Job<'_>, status: Status) -> Vec<PortSummary> {
         let probe = plan.probes.iter().find(|probe| probe.protocols().contains(&port.protocol));
         probe.map_or(State::Filtered, |probe| probe.silence()).name().to_owned()
     };
-    let row = |(port, targets, answered): (Port, u64, u64)| PortSummary {
-        port: Port { protocol: port.protocol.wire(), ..port }.to_string(),
-        targets,
-        answered,
-        silent: targets - answered,
-        silence: silence(port).to_owned(),
+    // A port that is asked several questions is one row: only its first answer counts, whichever question drew it.
+    let mut rows: BTreeMap<Port, (Port, u64, u64)> = BTreeMap::new();
+    for (port, targets, answered) in job.answered.rows() {
+        let named = Port { protocol: port.protocol.wire(), ..port };
+        let (_, most, sum) = rows.entry(named).or_insert((port, 0, 0));
+        (*most, *sum) = ((*most).max(targets), *sum + answered);
+    }
+    let row = |(named, (port, targets, answered)): (Port, (Port, u64, u64))| {
+        let answered = answered.min(targets);
+        let (port, silence) = (named.to_string(), silence(port));
+        PortSummary { port, targets, answered, silent: targets - answered, silence }
     };
-    job.answered.rows().map(row).collect()
+    rows.into_iter().map(row).collect()
 }
 
 /// What one pass missed, as far as is known.
@@ -185,8 +192,11 @@ pub fn ledger(ended: &Ended) -> String {
     let reasons: Vec<String> =
         summary.invalid.iter().map(|(name, number)| format!("{} {name}", count(*number))).collect();
     let reasons = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join(", ")) };
-    let dropped =
+    let mut dropped =
         if summary.drops_unknown { "nobody tells how many".to_owned() } else { count(summary.kernel_drops) };
+    if 0 < summary.interface_drops {
+        dropped.push_str(&format!(", the interface {} of all traffic", count(summary.interface_drops)));
+    }
     text.push_str(&format!(
         "frames   {} seen = {} not ours + {} invalid{reasons} + {} duplicate + {} accepted; the kernel dropped {}\n",
         count(summary.frames_seen),
