@@ -217,7 +217,7 @@ pub(super) fn refused(error: BuildError) -> (String, Exit) {
     (error.to_string(), exit)
 }
 
-fn sink_refused(error: SinkError) -> (String, Exit) {
+pub(super) fn sink_refused(error: SinkError) -> (String, Exit) {
     let exit = if error.kind == SinkErrorKind::Refused { Exit::Usage } else { Exit::Failed };
     (error.to_string(), exit)
 }
@@ -226,7 +226,7 @@ fn sink_refused(error: SinkError) -> (String, Exit) {
 pub(super) type Places = Vec<(String, &'static SinkKind, Place)>;
 
 /// Reads the places. Nothing is created, but a file that exists is refused here already.
-fn places(args: &Args) -> Result<Places, SinkError> {
+pub(super) fn places(args: &Args) -> Result<Places, SinkError> {
     let existing = match (args.append_output, args.force) {
         (true, _) => Existing::Append,
         (false, true) => Existing::Replace,
@@ -257,7 +257,7 @@ fn places(args: &Args) -> Result<Places, SinkError> {
 }
 
 /// Opens the sinks: before the first packet, so that a full disk or a missing directory costs nothing.
-fn outlets(args: &Args, places: Places) -> Result<Vec<Outlet>, SinkError> {
+pub(super) fn outlets(args: &Args, places: Places) -> Result<Vec<Outlet>, SinkError> {
     let show = Show::states(&args.shown());
     let open = |(argument, kind, place): (String, &'static SinkKind, Place)| {
         let stdout = place.stdout;

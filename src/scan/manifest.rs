@@ -1,6 +1,5 @@
 //! The manifest at the start and at the end, and the closing ledger in words.
 
-use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use sha2::{Digest, Sha256};
@@ -142,19 +141,30 @@ pub(super) fn ports(job: &Job<'_>, status: Status) -> Vec<PortSummary> {
         let probe = plan.probes.iter().find(|probe| probe.protocols().contains(&port.protocol));
         probe.map_or(State::Filtered, |probe| probe.silence()).name().to_owned()
     };
-    // A port that is asked several questions is one row: only its first answer counts, whichever question drew it.
-    let mut rows: BTreeMap<Port, (Port, u64, u64)> = BTreeMap::new();
-    for (port, targets, answered) in job.answered.rows() {
-        let named = Port { protocol: port.protocol.wire(), ..port };
-        let (_, most, sum) = rows.entry(named).or_insert((port, 0, 0));
-        (*most, *sum) = ((*most).max(targets), *sum + answered);
-    }
-    let row = |(named, (port, targets, answered)): (Port, (Port, u64, u64))| {
-        let answered = answered.min(targets);
-        let (port, silence) = (named.to_string(), silence(port));
-        PortSummary { port, targets, answered, silent: targets - answered, silence }
+    let row = |(port, targets, answered): (Port, u64, u64)| PortSummary {
+        port: Port { protocol: port.protocol.wire(), ..port }.to_string(),
+        targets,
+        answered,
+        silent: targets - answered,
+        silence: silence(port).to_owned(),
     };
-    rows.into_iter().map(row).collect()
+    by_port(job.answered.rows().map(row))
+}
+
+/// Joins the rows of several questions for one port: each was asked at the same addresses, and an answer to any of them is
+/// the answer of the port, counted once.
+fn by_port(rows: impl Iterator<Item = PortSummary>) -> Vec<PortSummary> {
+    let mut ports: Vec<PortSummary> = Vec::new();
+    for row in rows {
+        let Some(known) = ports.iter_mut().find(|known| known.port == row.port) else {
+            ports.push(row);
+            continue;
+        };
+        known.targets = known.targets.max(row.targets);
+        known.answered = (known.answered + row.answered).min(known.targets);
+        known.silent = known.targets - known.answered;
+    }
+    ports
 }
 
 /// What one pass missed, as far as is known.
