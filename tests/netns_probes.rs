@@ -78,7 +78,7 @@ fn netns_several_kinds_and_both_families_are_one_plan_and_echoes_tell_the_round_
     let Some(ran) = in_lab(script) else { return };
     let ran = ran.exits(0).balances();
     // Port 53 is asked twice, and is one port all the same.
-    assert_eq!(ran.ledger("targets ", "planned"), 3 * 6);
+    assert_eq!(ran.ledger("probes ", "planned"), 3 * 6);
     assert_eq!(ran.err.matches("53/udp: ").count(), 1, "{}", ran.err);
     assert!(ran.err.contains("53/udp: 3 asked = 3 answered + 0 without an answer"), "{}", ran.err);
     let records: Vec<serde_json::Value> =

@@ -285,7 +285,7 @@ fn netns_a_resumed_scan_is_the_same_scan_or_is_refused() {
     fs::write(lab.path("never"), "198.18.1.0/24\n198.18.16.0/20\n").expect("written");
     let ran = lab.scan("resume .").exits(0).balances();
     assert_eq!(lab.counted("spared"), before, "nothing more was sent there");
-    assert_eq!(ran.ledger("targets ", "excluded"), 4_096 - before);
+    assert_eq!(ran.ledger("probes ", "excluded"), 4_096 - before);
     let found = lab.addresses("a.ndjson");
     assert_eq!(found.len() as u64, 16_384 - 256 - 4_096 + before);
 }
@@ -305,7 +305,7 @@ fn netns_a_hangup_excludes_more_within_a_tenth_of_a_second() {
     let ran = ended(child, Duration::from_secs(10)).exits(0).balances();
     assert_eq!(lab.counted("spared"), before, "nothing more was sent there");
     assert!(ran.err.contains("32,768 addresses more are excluded from now on"), "{}", ran.err);
-    assert!(10_000 < ran.ledger("targets ", "excluded"), "{}", ran.err);
+    assert!(10_000 < ran.ledger("probes ", "excluded"), "{}", ran.err);
     // Control probes of the excluded half are not sent either, so what was planned is what is accounted for.
     let child = lab.start("198.18.0.0/16 -p80 --rate 20k --wait 0.5 -o b.ndjson");
     sleep(Duration::from_millis(500));
@@ -323,7 +323,7 @@ fn netns_a_control_sample_tells_what_one_pass_misses() {
         .scan("198.18.0.0/16 -p80 --rate 30k --wait 0.5 --pass-gap 0.5 --control-share 1/16 -o a.ndjson")
         .exits(0)
         .balances();
-    assert_eq!(ran.ledger("targets ", "planned"), 65_536 + 4_096);
+    assert_eq!(ran.ledger("probes ", "planned"), 65_536 + 4_096);
     let line = ran.err.lines().find(|line| line.starts_with("loss ")).expect("an estimate");
     let percent: f64 = line
         .split("misses ")
@@ -427,7 +427,7 @@ fn netns_no_burst_follows_a_stopped_process_or_a_link_that_fell() {
         sleep(Duration::from_millis(400));
         lab.near("ip link set near0 up");
         let ran = ended(child, Duration::from_secs(20)).exits(0).balances();
-        assert_eq!(ran.ledger("targets ", "sent"), 16_384);
+        assert_eq!(ran.ledger("probes ", "sent"), 16_384);
     });
     let times: Vec<u64> = frames.iter().map(|(time_ns, _)| *time_ns).collect();
     assert!(16_000 <= times.len(), "{} frames were captured", times.len());
@@ -450,7 +450,7 @@ fn netns_every_24_keeps_its_cap_on_the_wire() {
             .scan("198.18.0.0/22 -p80,22 --rate 20k --max-per-24 300 --wait 0.3 --control-share 0 -o none:")
             .exits(0)
             .balances();
-        assert_eq!(ran.ledger("targets ", "sent"), 2_048);
+        assert_eq!(ran.ledger("probes ", "sent"), 2_048);
     });
     assert_eq!(frames.len(), 2_048);
     for prefix in 0..4 {
@@ -516,7 +516,7 @@ fn netns_a_reader_slower_than_the_answers_pauses_sending_and_costs_no_record() {
         }
     }
     let ran = ended(child, Duration::from_secs(30)).exits(0).balances();
-    assert_eq!(ran.ledger("targets ", "sent"), targets);
+    assert_eq!(ran.ledger("probes ", "sent"), targets);
     let records = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     let places: std::collections::BTreeSet<(String, u64)> = records
         .map(|line| serde_json::from_slice::<serde_json::Value>(line).expect("JSON"))
@@ -565,7 +565,7 @@ fn netns_a_gateway_with_a_new_address_and_a_link_that_falls_are_followed_and_tol
     assert!(ran.err.contains("gateway 192.0.2.2 has 02:00:00:00:00:99 now"), "{}", ran.err);
     assert!(ran.err.contains("near0 went down: sending pauses"), "{}", ran.err);
     assert!(2 <= ran.err.matches("sending goes on after").count(), "{}", ran.err);
-    assert_eq!(ran.ledger("targets ", "sent"), 32_768);
+    assert_eq!(ran.ledger("probes ", "sent"), 32_768);
     let found = ran.ledger("frames ", "accepted");
     // Probes on the way when the gateway's address changed under them are lost on the wire: at most 0.2 s of them.
     assert!(32_768 - 2_500 <= found, "{found} of 32,768");

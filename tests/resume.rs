@@ -111,7 +111,7 @@ fn what_every_hangup_excluded_stays_excluded() {
         in_net("198.18.2.")
     );
     let spared = 512 - in_net("198.18.1.") - in_net("198.18.2.");
-    assert_eq!(ran.ledger("targets ", "excluded"), spared as u64);
+    assert_eq!(ran.ledger("probes ", "excluded"), spared as u64);
     assert_eq!(in_net("198.18.0.") + in_net("198.18.7."), 512);
 }
 
@@ -145,7 +145,7 @@ fn a_scan_of_discovered_hosts_goes_on_with_those_hosts() {
     assert_eq!(heard.len(), 512);
     assert!(heard.values().all(|&ports| ports == 2), "each port of each host, once");
     // The closing account is of the hosts that were found, as that of a scan which nobody killed.
-    assert_eq!(ran.ledger("targets ", "unsent"), 0, "{}", ran.err);
+    assert_eq!(ran.ledger("probes ", "unsent"), 0, "{}", ran.err);
 }
 
 #[test]

@@ -37,7 +37,7 @@ fn the_same_scan_finds_the_same_without_privilege() {
     let states: BTreeSet<&str> = results.iter().map(|(_, _, state, _)| state.as_str()).collect();
     assert_eq!(states, BTreeSet::from(["open", "closed"]), "half of the hosts are silent, the others answer");
     assert!((300..700).contains(&results.len()), "{} of 1024", results.len());
-    assert_eq!(one.ledger("targets ", "sent"), 1024);
+    assert_eq!(one.ledger("probes ", "sent"), 1024);
 }
 
 #[test]

@@ -190,7 +190,7 @@ pub fn ledger(ended: &Ended) -> String {
         (silent, own) => format!(" ({} of silent neighbours, {} of this host)", count(silent), count(own)),
     };
     text.push_str(&format!(
-        "targets  {} planned = {} sent + {} excluded later + {} pending + {} failed{why_failed} + {} unsent\n",
+        "probes   {} planned = {} sent + {} excluded later + {} pending + {} failed{why_failed} + {} unsent\n",
         count(summary.planned),
         count(summary.sent),
         count(summary.excluded_later),
