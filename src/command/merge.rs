@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
 
+use super::sets::manifests_beside;
 use super::{Exit, complain};
 use crate::checkpoint::{self, Found};
 use crate::cli::MergeArgs;
@@ -94,7 +95,7 @@ impl Shard {
     }
 }
 
-/// The manifests of an input: those in it, or that of the note beside it.
+/// The manifests of an input: those in it, or that of the note beside it, or those beside it.
 fn manifests(input: &str) -> Result<Vec<Shard>, String> {
     let mut source = source::open(input).map_err(|error| error.to_string())?;
     let mut batch = Observations::default();
@@ -107,14 +108,15 @@ fn manifests(input: &str) -> Result<Vec<Shard>, String> {
         };
         return manifests.iter().map(read).collect();
     }
-    let path = input
-        .split_once(':')
-        .filter(|(kind, _)| source::source_named(kind).is_some())
-        .map_or(input, |(_, path)| path);
-    let note = format!("{path}.swath");
+    let note = format!("{}.swath", source::source_path(input));
     if !Path::new(&note).exists() {
+        let beside = manifests_beside(input);
+        if !beside.is_empty() {
+            return Ok(beside.into_iter().map(|manifest| Shard::of(input, manifest)).collect());
+        }
         return Err(format!(
-            "{input} holds no manifest, and no note {note} stands beside it: nothing says which shard it is"
+            "{input} holds no manifest, and neither {note} nor a FILE.manifest.json stands beside it: nothing says which \
+             shard it is"
         ));
     }
     match checkpoint::read(Path::new(&note)).map_err(|error| error.to_string())? {
@@ -203,6 +205,10 @@ fn copy(args: &MergeArgs, sinks: &mut [Box<dyn Sink>]) -> Result<u64, String> {
             batch.records.retain(|record| seen.insert(key(record)));
             for sink in &mut *sinks {
                 sink.write(&batch.records).map_err(|error| error.to_string())?;
+                for (_, bytes) in &batch.attachments {
+                    let attached = sink.attach(&bytes.record, &bytes.key, &bytes.bytes);
+                    attached.map_err(|error| error.to_string())?;
+                }
             }
             written += batch.records.len() as u64;
         }
