@@ -88,15 +88,19 @@ impl Gate {
     /// and the first half of its destination; only when one of them is suspect, all of them as [`Gate::blocked`] does.
     #[inline(always)]
     pub fn first_blocked<const BLOCKS: usize>(&self, frames: &[[[u8; 64]; BLOCKS]]) -> Option<IpAddr> {
-        let passes = |frame: &[u8; 64]| {
-            let prefix = u16::from_ne_bytes([frame[30], frame[31]]);
-            [frame[12], frame[13]] == ethernet::IPV4.to_be_bytes() && self.prefixes[usize::from(prefix)] == 0
-        };
         let looked_at = planted!(26, &frames[..frames.len().min(1)], frames);
-        if looked_at.iter().all(|blocks| passes(&blocks[0])) {
+        if looked_at.iter().all(|blocks| self.passes(&blocks[0])) {
             return None;
         }
         frames.iter().find_map(|frame| self.blocked(frame.as_flattened()))
+    }
+
+    /// Whether the start of a finished frame says that it may leave: untagged IPv4 to a /16 that holds nothing excluded. Of
+    /// any other frame only [`Gate::blocked`] can tell.
+    #[inline(always)]
+    pub fn passes(&self, frame: &[u8; 64]) -> bool {
+        let prefix = u16::from_ne_bytes([frame[30], frame[31]]);
+        [frame[12], frame[13]] == ethernet::IPV4.to_be_bytes() && self.prefixes[usize::from(prefix)] == 0
     }
 
     /// Whether an address may not be sent to.

@@ -84,6 +84,24 @@ fn choices(templates: &[Assigned]) -> Box<[[Choice; 2]; 256]> {
     table
 }
 
+/// Those of the templates that targets of a space have. Links make room for the longest, and a library of requests has long
+/// ones: a scan of one port would pay for them with every frame.
+pub fn used(templates: Vec<Assigned>, space: &Space) -> Vec<Assigned> {
+    let choices = choices(&templates);
+    let mut is_used = vec![false; templates.len()];
+    for block in space.blocks() {
+        for port in block.ports.iter() {
+            let of_protocol = &choices[usize::from(port.protocol.0)];
+            let index = usize::from(of_protocol[usize::from(block.is_v6)].of(port.number));
+            if let Some(is_used) = is_used.get_mut(index) {
+                *is_used = true;
+            }
+        }
+    }
+    let mut is_used = is_used.into_iter();
+    templates.into_iter().filter(|_| is_used.next().unwrap_or(true)).collect()
+}
+
 impl Generator {
     /// A generator for a space in an order. `templates` says which template serves which targets; targets without one do
     /// not occur in a valid plan.

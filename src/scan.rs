@@ -27,7 +27,7 @@ use crate::closing::{Closing, Who};
 use crate::cookie::CookieKey;
 use crate::dedup::{self, Dedup};
 use crate::event::{Course, Manifest, NetworkEvent, Record, Status, Summary};
-use crate::generate::Generator;
+use crate::generate::{self, Generator};
 use crate::heavy::Heavy;
 use crate::link::{self, Filter, Framing, Link, LinkError, LinkSpec};
 use crate::neighbour::Neighbours;
@@ -110,6 +110,11 @@ pub enum ScanError {
     },
 }
 
+/// What a scan says of itself before it begins.
+pub fn manifest(plan: &Plan, setup: &Setup, argv: Vec<String>) -> Manifest {
+    manifest::at_start(plan, setup, argv)
+}
+
 /// Scans. Returns when every probe was sent, the replies were awaited and every sink is closed, or when the user or
 /// an error ended it; the account in [`Ended`] balances in every case.
 ///
@@ -126,7 +131,7 @@ pub fn run(
     persist: &Persist,
 ) -> Result<Ended, ScanError> {
     let key = cookie_key(plan, setup)?;
-    let templates = probe::templates(&plan.probes, &setup.sources, &plan.dress);
+    let templates = generate::used(probe::templates(&plan.probes, &setup.sources, &plan.dress), &plan.space);
     let resets = probe::resets(&setup.sources, &plan.dress);
     let mut link = open_link(plan, setup, (&templates, &resets))?;
     let outlets = outlets()?;

@@ -143,4 +143,32 @@ fn netns_the_audit_tells_which_ftp_server_would_connect_elsewhere() {
     let ran = lab.scan("198.18.0.21 --audit ftp-bounce --bounce-to 192.0.2.77 --rate 100").exits(0);
     assert!(ran.out.contains("198.18.0.21:21 refused: 500 "), "{}", ran.out);
     lab.scan("198.18.0.21 --audit ftp-bounce").exits(2);
+
+    // The same as results, with what was found attached; a format without room for that is refused.
+    let audit = "198.18.0.21 -p 21,22,2121,2122,2123 --audit ftp-bounce --bounce-to 192.0.2.77 --rate 100";
+    let ran = lab
+        .scan(&format!("{audit} -o ndjson:bounce.ndjson -o bounce.xml -o bounce.db -oJ bounce.json"))
+        .exits(3);
+    assert_eq!(ran.out, "", "results went to the files");
+    let lines = lab.read("bounce.ndjson");
+    let found: std::collections::BTreeMap<u64, String> = lines
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"))
+        .filter(|line| line["service"] == "ftp-bounce")
+        .map(|line| {
+            (line["port"].as_u64().expect("a port"), line["banner"].as_str().expect("text").to_owned())
+        })
+        .collect();
+    assert_eq!(found.keys().copied().collect::<Vec<_>>(), [21, 22, 2121, 2122], "{lines}");
+    assert!(
+        found[&21].starts_with("refused: 500 ") && found[&2121].starts_with("allowed: 200 "),
+        "{found:?}"
+    );
+    assert!(found[&2122].starts_with("no-anonymous-login: 530 "), "{found:?}");
+    let xml = lab.read("bounce.xml");
+    assert!(xml.contains("<script id=\"swath-ftp-bounce\" output=\"allowed: 200 "), "{xml}");
+    assert!(xml.contains("exit=\"success\"") && xml.contains("</nmaprun>"), "{xml}");
+    assert!(lab.read("bounce.json").contains("ftp-bounce"));
+    let ran = lab.scan(&format!("{audit} -o bounce.list")).exits(2);
+    assert!(ran.err.contains("has no room for what an audit found"), "{}", ran.err);
 }

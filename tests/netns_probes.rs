@@ -74,10 +74,13 @@ fn netns_hosts_are_found_in_both_families_and_each_is_told_once() {
 
 #[test]
 fn netns_several_kinds_and_both_families_are_one_plan_and_echoes_tell_the_round_trip() {
-    let script = "near \"$SWATH\" 198.18.0.7 2001:db8:1::7 2001:db8::2 -p T:22,81,U:9 -PE --show all --rate 2000 --wait 1 -o ndjson:-";
+    let script = "near \"$SWATH\" 198.18.0.7 2001:db8:1::7 2001:db8::2 -p T:22,81,U:9,U:53 -PE --show all --rate 2000 --wait 1 -o ndjson:-";
     let Some(ran) = in_lab(script) else { return };
     let ran = ran.exits(0).balances();
-    assert_eq!(ran.ledger("targets ", "planned"), 3 * 4);
+    // Port 53 is asked twice, and is one port all the same.
+    assert_eq!(ran.ledger("targets ", "planned"), 3 * 6);
+    assert_eq!(ran.err.matches("53/udp: ").count(), 1, "{}", ran.err);
+    assert!(ran.err.contains("53/udp: 3 asked = 3 answered + 0 without an answer"), "{}", ran.err);
     let records: Vec<serde_json::Value> =
         ran.out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     let of = |ip: &str, proto: &str, port: u64| {
@@ -136,6 +139,53 @@ fn netns_neighbours_answer_solicitations_with_their_link_layer_addresses() {
         ran.out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     assert_eq!(found.len(), 1, "{}", ran.out);
     assert_eq!((&found[0]["ip"], &found[0]["reason"]), (&"2001:db8::2".into(), &"nd-response".into()));
+}
+
+/// What a list of makers says stands in every format that has room; the reasons in lines of text when asked for.
+#[test]
+fn netns_an_arp_sweep_names_makers_from_a_file_and_lines_say_why_when_asked() {
+    let directory = tempfile::tempdir().expect("a directory");
+    std::fs::write(directory.path().join("makers"), "020000 Nobody\n0200C0 Lab & \"Sons\"\n")
+        .expect("written");
+    let script = format!(
+        "cd {}
+        near \"$SWATH\" -sn -PR 192.0.2.0/29 2001:db8::2 --oui makers --rate 1000 --wait 1 -o - -o out.ndjson -o out.xml
+        cat out.ndjson out.xml
+        near \"$SWATH\" 198.18.0.7 -p 22,81 --reason --show all --rate 1000 --wait 1
+        near \"$SWATH\" --arp 192.0.2.2 --oui out.xml && exit 1 || echo \"exit $?\"",
+        directory.path().display()
+    );
+    let Some(ran) = in_lab(&script) else { return };
+    let ran = ran.exits(0);
+    for text in [
+        "Host 192.0.2.2 is up (arp-response, 02:00:c0:00:02:02 Lab & \"Sons\")\n",
+        "Host 2001:db8::2 is up (nd-response, 02:00:c0:00:02:02 Lab & \"Sons\")\n",
+        "\"mac\":\"02:00:c0:00:02:02\",\"vendor\":\"Lab & \\\"Sons\\\"\"",
+        "addr=\"02:00:C0:00:02:02\" addrtype=\"mac\" vendor=\"Lab &amp; &quot;Sons&quot;\"/>",
+        "Discovered open port 22/tcp on 198.18.0.7 (syn-ack)\n",
+        "Discovered closed port 81/tcp on 198.18.0.7 (reset)\n",
+        "exit 2\n",
+    ] {
+        assert!(ran.out.contains(text), "{text}\n{}", ran.out);
+    }
+    assert!(ran.err.contains("names no maker"), "{}", ran.err);
+}
+
+/// SNMP is asked in three versions: that is one port, which answered or did not.
+#[test]
+fn netns_several_questions_for_a_port_are_one_port_in_the_account_of_silence() {
+    let script = "
+        far nft 'table inet t { chain input { type filter hook input priority 0; udp dport 53 drop; }; }'
+        near \"$SWATH\" 198.18.0.0/29 -p U:53,161 --rate 2000 --wait 1 -o none:";
+    let Some(ran) = in_lab(script) else { return };
+    let ran = ran.exits(0).balances();
+    let rows: Vec<&str> = ran.err.lines().filter(|line| line.starts_with("port ")).collect();
+    assert_eq!(rows.len(), 2, "{}", ran.err);
+    assert!(
+        rows[0].contains("53/udp: 8 asked = 0 answered + 8 without an answer (open|filtered)"),
+        "{rows:?}"
+    );
+    assert!(rows[1].contains("161/udp: 8 asked = 8 answered + 0 without"), "{rows:?}");
 }
 
 #[test]

@@ -73,3 +73,18 @@ fn a_scenario_that_is_none_is_refused_with_its_place() {
         assert!(ran.out.is_empty());
     }
 }
+
+#[test]
+fn what_a_cap_holds_back_is_counted_for_every_output_and_named() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let text = "about = 'one answers for everything'\n[[rule]]\naddresses = '198.18.0.7'\nanswer = 'tarpit'\n\
+                [[rule]]\nports = '80'\nanswer = 'open'\n[[rule]]\nanswer = 'closed'\n";
+    fs::write(directory.path().join("tarpit.toml"), text).expect("written");
+    let scan = "198.18.0.6/31 -p 1-3000 --link world:tarpit.toml --rate max --wait 0.2 --max-results-per-host 100 \
+                -o a.ndjson -o list:b.txt -o c.ndjson --show open,closed";
+    let ran = run(&directory, scan).exits(4).balances();
+    assert!(ran.err.contains("198.18.0.7 answers for everything: 2,900 open ports held back"), "{}", ran.err);
+    for sink in ["a.ndjson", "c.ndjson"] {
+        assert_eq!(ran.sink(sink), [3_100, 0, 2_900]);
+    }
+}

@@ -132,8 +132,9 @@ pub enum Sum {
     Crc32c,
 }
 
-/// Eight hexadecimal digits as text.
-#[inline(always)]
+/// Eight hexadecimal digits as text. Out of line, as is [`decimal`]: few frames carry text, and where the compiler has the
+/// code at hand it works both out for every frame.
+#[inline(never)]
 fn hexadecimal(number: u32) -> u64 {
     // Each half byte to a byte of its own, in three steps.
     let mut spread = u64::from(number);
@@ -146,6 +147,7 @@ fn hexadecimal(number: u32) -> u64 {
 }
 
 /// Eight decimal digits of a number below 10^8 as text.
+#[inline(never)]
 fn decimal(mut number: u32) -> u64 {
     let mut text = 0;
     for place in 0..8 {

@@ -18,7 +18,7 @@ mod template;
 mod words;
 
 pub use carry::{Carry, Field, Secrets, Sum};
-pub use template::{BLOCK, Block, Family, Template};
+pub use template::{BLOCK, Block, Family, GROUP, Template};
 pub use words::Words;
 
 /// Probes per batch. One machine word of acceptance bits; sendmmsg gains nothing beyond it (measured), and live

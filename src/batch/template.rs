@@ -16,6 +16,8 @@ use crate::wire::{arp, checksum, ipv4, ipv6, nd, sctp};
 #[derive(Debug, Clone)]
 pub struct Template {
     bytes: Vec<u8>,
+    /// The same in whole blocks, zeroes behind it.
+    blocks: Vec<Block>,
     aim: Aim,
     /// Offset of the network header.
     network: usize,
@@ -75,6 +77,10 @@ pub type Block = [u8; BLOCK];
 
 /// Bytes of a [`Block`]: a cache line.
 pub const BLOCK: usize = 64;
+
+/// Lanes of one template that are written together where a batch has several: two vectors of 32-bit numbers. With more, few
+/// lanes of a template would pay for many; with fewer, the constant part of the work grows.
+pub const GROUP: usize = 16;
 
 impl Template {
     /// A template from a finished Ethernet frame (with or without an 802.1Q tag) with an IPv4 header without options or
@@ -157,7 +163,21 @@ impl Template {
         let shape =
             if aim == Aim::V4 && network == ethernet::HEADER { shape(transport, fields, sum) } else { None };
         let fields = fields.iter().map(|field| Field { at: transport + field.at, ..*field }).collect();
-        Template { bytes, aim, network, transport, network_sum, transport_sum, fields, sum, crc, shape }
+        let mut blocks = vec![[0; BLOCK]; bytes.len().div_ceil(BLOCK)];
+        blocks.as_flattened_mut()[..bytes.len()].copy_from_slice(&bytes);
+        Template {
+            bytes,
+            blocks,
+            aim,
+            network,
+            transport,
+            network_sum,
+            transport_sum,
+            fields,
+            sum,
+            crc,
+            shape,
+        }
     }
 
     /// Length of a finished frame in bytes, without frame check sequence.
@@ -254,16 +274,7 @@ impl Template {
         let frame = constant.as_flattened_mut();
         frame[..self.bytes.len()].copy_from_slice(&self.bytes);
         frame[..6].copy_from_slice(&mac.0);
-        let mut transport_sum = self.transport_sum;
-        if let Some(offset) = shape.time {
-            transport_sum += stamp_number(batch.time_us.into(), (offset, 4), (frame, self.transport));
-        }
-        let sums = (self.network_sum, transport_sum);
-        match &shape.kind {
-            Kind::Tcp { acknowledges: true } => words.fill::<true>(batch, &constant[0], sums),
-            Kind::Tcp { acknowledges: false } => words.fill::<false>(batch, &constant[0], sums),
-            Kind::Units(units) => words.fill_units(batch, &constant[0], sums, units),
-        }
+        self.fill::<LANES>(shape, batch, (frame, words));
         for (lane, slot) in slots.iter_mut().enumerate() {
             words.write(lane, &mut slot[0]);
             slot[1..].copy_from_slice(&constant[1..]);
@@ -274,6 +285,49 @@ impl Template {
             }
         }
         true
+    }
+
+    /// Computes the first block of the first [`GROUP`] lanes of a batch, for [`Template::write_of_group`]. Returns whether it
+    /// did, as [`Template::stamp_all`]; what the frames' length is does not matter.
+    #[inline(always)]
+    pub fn fill_group(&self, batch: &Batch, words: &mut Words) -> bool {
+        let within = |shape: &&Shape| shape.time.is_none_or(|offset| offset + 4 <= BLOCK);
+        let Some(shape) = self.shape.as_ref().filter(within) else { return false };
+        let mut constant = self.blocks[0];
+        self.fill::<GROUP>(shape, batch, (&mut constant, words));
+        true
+    }
+
+    /// Writes the frame of a lane of a group in whole blocks, zeroes behind it, and returns its length.
+    ///
+    /// # Panics
+    /// When `slot` has fewer blocks than the frame needs.
+    #[inline(always)]
+    pub fn write_of_group(&self, lane: usize, mac: Mac, words: &Words, slot: &mut [Block]) -> usize {
+        let slot = &mut slot[..self.blocks.len()];
+        words.write(lane, &mut slot[0]);
+        slot[0][..6].copy_from_slice(&mac.0);
+        slot[1..].copy_from_slice(&self.blocks[1..]);
+        if self.crc.is_some() {
+            self.stamp_checksum(0, &mut slot.as_flattened_mut()[..self.bytes.len()]);
+        }
+        self.bytes.len()
+    }
+
+    /// Computes the first blocks of `N` lanes. The time is written into the constant bytes.
+    #[inline(always)]
+    fn fill<const N: usize>(&self, shape: &Shape, batch: &Batch, (constant, words): (&mut [u8], &mut Words)) {
+        let mut transport_sum = self.transport_sum;
+        if let Some(offset) = shape.time {
+            transport_sum += stamp_number(batch.time_us.into(), (offset, 4), (constant, self.transport));
+        }
+        let sums = (self.network_sum, transport_sum);
+        let first: &Block = constant.first_chunk().expect("a block at least");
+        match &shape.kind {
+            Kind::Tcp { acknowledges: true } => words.fill::<true, N>(batch, first, sums),
+            Kind::Tcp { acknowledges: false } => words.fill::<false, N>(batch, first, sums),
+            Kind::Units(units) => words.fill_units::<N>(batch, first, sums, units),
+        }
     }
 
     /// Writes destination, identification and header checksum; returns the sum of the destination's words.

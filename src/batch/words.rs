@@ -25,16 +25,17 @@ impl Default for Words {
 }
 
 impl Words {
-    /// `ACKNOWLEDGES` says that the sequence number stands in the acknowledgement field as well.
+    /// Computes the first `N` lanes. `ACKNOWLEDGES` says that the sequence number stands in the acknowledgement field as
+    /// well.
     #[inline(always)]
-    pub(super) fn fill<const ACKNOWLEDGES: bool>(
+    pub(super) fn fill<const ACKNOWLEDGES: bool, const N: usize>(
         &mut self,
         batch: &Batch,
         constant: &Block,
         (network_sum, transport_sum): (u64, u64),
     ) {
         let (network_sum, transport_sum) = (folded(network_sum), folded(transport_sum));
-        for lane in 0..LANES {
+        for lane in 0..N {
             let (destination, sequence) = (batch.destination_v4[lane], batch.sequence[lane]);
             let destination_sum = (destination >> 16) + (destination & 0xffff);
             let ports = u32::from(batch.source_port[lane]) + u32::from(batch.destination_port[lane]);
@@ -43,9 +44,9 @@ impl Words {
             let sequence_sum = if ACKNOWLEDGES { 2 * sequence_sum } else { sequence_sum };
             self.transport_sum[lane] = transport_sum + destination_sum + ports + sequence_sum;
         }
-        self.fill_front(batch, constant);
+        self.fill_front::<N>(batch, constant);
         let (words, _) = constant.as_chunks::<8>();
-        for lane in 0..LANES {
+        for lane in 0..N {
             let (destination, sequence) =
                 (u64::from(batch.destination_v4[lane]), u64::from(batch.sequence[lane]));
             let ports =
@@ -66,9 +67,9 @@ impl Words {
 
     /// The words up to the upper half of the destination; `network_sum` is known.
     #[inline(always)]
-    fn fill_front(&mut self, batch: &Batch, constant: &Block) {
+    fn fill_front<const N: usize>(&mut self, batch: &Batch, constant: &Block) {
         let (words, _) = constant.as_chunks::<8>();
-        for lane in 0..LANES {
+        for lane in 0..N {
             let destination = u64::from(batch.destination_v4[lane]);
             let identification = u64::from(batch.identification[lane]);
             let checksum = complement(self.network_sum[lane]);
@@ -85,7 +86,7 @@ impl Words {
 
     /// The same for any transport: each of `units` is written where it says, and the checksum over all of them.
     #[inline(always)]
-    pub(super) fn fill_units(
+    pub(super) fn fill_units<const N: usize>(
         &mut self,
         batch: &Batch,
         constant: &Block,
@@ -93,31 +94,31 @@ impl Words {
         Units { units, checksum, pseudo, datagram }: &Units,
     ) {
         let (network_sum, transport_sum) = (folded(network_sum), folded(transport_sum));
-        for lane in 0..LANES {
+        for lane in 0..N {
             let destination = batch.destination_v4[lane];
             let destination_sum = (destination >> 16) + (destination & 0xffff);
             self.network_sum[lane] = network_sum + destination_sum + u32::from(batch.identification[lane]);
             self.transport_sum[lane] = transport_sum + if *pseudo { destination_sum } else { 0 };
         }
-        self.fill_front(batch, constant);
+        self.fill_front::<N>(batch, constant);
         let (words, _) = constant.as_chunks::<8>();
         let constants = [4, 5, 6, 7].map(|index: usize| u64::from_be_bytes(words[index]));
-        for lane in 0..LANES {
+        for lane in 0..N {
             let [first, rest @ ..] = constants;
             let destination = u64::from(batch.destination_v4[lane]) << 48;
             self.back[lane] = [first | destination, rest[0], rest[1], rest[2]];
         }
         for &Unit { word, shift, part } in units {
             match part {
-                Part::SourcePort => self.add(word, shift, |lane| batch.source_port[lane]),
-                Part::DestinationPort => self.add(word, shift, |lane| batch.destination_port[lane]),
-                Part::Identification => self.add(word, shift, |lane| batch.identification[lane]),
-                Part::High => self.add(word, shift, |lane| high(batch.sequence[lane])),
-                Part::PositiveHigh => self.add(word, shift, |lane| high(batch.sequence[lane]) & 0x7fff),
-                Part::Low => self.add(word, shift, |lane| low(batch.sequence[lane])),
+                Part::SourcePort => self.add::<N>(word, shift, |lane| batch.source_port[lane]),
+                Part::DestinationPort => self.add::<N>(word, shift, |lane| batch.destination_port[lane]),
+                Part::Identification => self.add::<N>(word, shift, |lane| batch.identification[lane]),
+                Part::High => self.add::<N>(word, shift, |lane| high(batch.sequence[lane])),
+                Part::PositiveHigh => self.add::<N>(word, shift, |lane| high(batch.sequence[lane]) & 0x7fff),
+                Part::Low => self.add::<N>(word, shift, |lane| low(batch.sequence[lane])),
             }
         }
-        for lane in 0..LANES {
+        for lane in 0..N {
             if let Some((word, shift)) = *checksum {
                 let value = complement(self.transport_sum[lane]);
                 // RFC 768: a computed zero is transmitted as all ones.
@@ -130,11 +131,11 @@ impl Words {
 
     /// Writes 16 bits of every lane and adds them to its sum.
     #[inline(always)]
-    fn add(&mut self, word: usize, shift: u32, value: impl Fn(usize) -> u16) {
-        for lane in 0..LANES {
+    fn add<const N: usize>(&mut self, word: usize, shift: u32, value: impl Fn(usize) -> u16) {
+        for lane in 0..N {
             self.back[lane][word & 3] |= u64::from(value(lane)) << shift;
         }
-        for lane in 0..LANES {
+        for lane in 0..N {
             self.transport_sum[lane] += u32::from(value(lane));
         }
     }

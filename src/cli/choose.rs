@@ -103,7 +103,7 @@ impl Kinds {
                 other => kinds.links.push(other),
             }
         }
-        if args.probes.arp {
+        if args.probes.arp && !args.probes.hosts_only && !args.probes.discover_first {
             kinds.links.extend([Protocol::ARP, Protocol::ND]);
         }
         if let Some(flags) = args.probes.scanflags {
@@ -217,6 +217,10 @@ fn discovery(args: &Args) -> Result<Discovery, BuildError> {
         (&asked.ping_ip, Protocol::PING_IP, "ip"),
     ];
     let (mut ports, mut about) = (Vec::new(), Vec::new());
+    if asked.arp && (asked.hosts_only || asked.discover_first) {
+        ports.extend([Protocol::ARP, Protocol::ND].map(|protocol| Port { protocol, number: 0 }));
+        about.push("arp, nd".to_owned());
+    }
     for (_, number, name) in icmp.into_iter().filter(|(asked, _, _)| *asked) {
         ports.push(Port { protocol: Protocol::ICMP, number });
         about.push(name.to_owned());

@@ -41,6 +41,14 @@ pub struct Outputs {
     #[arg(long)]
     pub no_header_row: bool,
 
+    /// Say in lines of text why a port is what it is; every other format that has room does so anyway
+    #[arg(long)]
+    pub reason: bool,
+
+    /// File that says who made a network interface, for MAC addresses in text, NDJSON and nmap's XML: the IEEE's oui.txt, or lines '286FB9 Nokia' [default: Debian's ieee-data, where it is installed]
+    #[arg(long, value_name = "FILE")]
+    pub oui: Option<PathBuf>,
+
     /// Write only results for which this holds: 'ttl > 64 and ip = 192.0.2.0/24'; zmap's names are known, too
     #[arg(long, value_name = "EXPRESSION", value_parser = Expression::parse)]
     pub output_filter: Option<Expression>,
@@ -110,9 +118,13 @@ impl Outputs {
                 "only zmap's formats have fields to choose; give --compat zmap",
             ));
         }
+        // A file that cannot be used is refused before the first packet.
+        sink::Vendors::of(self.oui.as_deref())?;
         for (_, _, place) in &mut places {
             place.columns.clone_from(&self.output_fields);
             place.headless = self.no_header_row;
+            place.makers.clone_from(&self.oui);
+            place.reasons = self.reason;
         }
         Ok(places)
     }

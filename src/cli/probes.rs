@@ -69,10 +69,6 @@ pub struct ProbeArgs {
     /// Link-layer address to send from [default: the interface's own]
     #[arg(long, value_name = "MAC")]
     pub adapter_mac: Option<Mac>,
-
-    /// Accepted for the habits of other tools; every output but the text lines tells reasons anyway
-    #[arg(long, hide = true)]
-    pub reason: bool,
 }
 
 /// The probes that `--scan` names: those that ports are scanned with, and ICMP and neighbour discovery, which have none.

@@ -182,6 +182,10 @@ const ZMAP: &[(&str, &str)] = &[("-f", "--output-fields"), ("-O", "--output-modu
 /// instead.
 const REFUSED: &[(&str, &str)] = &[
     ("-sI", "an idle scan speaks in a third party's name"),
+    (
+        "-b",
+        "a bounce scan misuses a third party's server; --audit ftp-bounce asks your own whether they would allow it",
+    ),
     ("-sL", "swath plan says what a scan would do"),
     ("-sV", "this version asks services nothing"),
     ("-oR", "write -o ndjson:- and pipe it to the database's own loader"),

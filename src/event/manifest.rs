@@ -284,7 +284,7 @@ impl Loss {
         }
         let (trials, z) = (recaptured as f64, 1.959_964);
         let estimate = missed as f64 / trials;
-        let spread = z * z / trials;
+        let spread = planted!(44, 0.0, z * z / trials);
         let middle = (estimate + spread / 2.0) / (1.0 + spread);
         let half =
             (z / (1.0 + spread)) * (estimate * (1.0 - estimate) / trials + spread / trials / 4.0).sqrt();

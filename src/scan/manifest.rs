@@ -148,7 +148,23 @@ pub(super) fn ports(job: &Job<'_>, status: Status) -> Vec<PortSummary> {
         silent: targets - answered,
         silence: silence(port).to_owned(),
     };
-    job.answered.rows().map(row).collect()
+    by_port(job.answered.rows().map(row))
+}
+
+/// Joins the rows of several questions for one port: each was asked at the same addresses, and an answer to any of them is
+/// the answer of the port, counted once.
+fn by_port(rows: impl Iterator<Item = PortSummary>) -> Vec<PortSummary> {
+    let mut ports: Vec<PortSummary> = Vec::new();
+    for row in rows {
+        let Some(known) = ports.iter_mut().find(|known| known.port == row.port) else {
+            ports.push(row);
+            continue;
+        };
+        known.targets = known.targets.max(row.targets);
+        known.answered = (known.answered + row.answered).min(known.targets);
+        known.silent = known.targets - known.answered;
+    }
+    ports
 }
 
 /// What one pass missed, as far as is known.

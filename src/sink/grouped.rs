@@ -25,6 +25,12 @@ pub(crate) trait Hosts: Send {
     /// The kind of source that reads this format back, for appending to it.
     const SOURCE: &'static str;
 
+    /// Prepares for a place, before it is opened (`lines::Encode::prepare`).
+    fn prepare(&mut self, place: &Place) -> Result<(), SinkError> {
+        let _ = place;
+        Ok(())
+    }
+
     /// Writes what stands once at the top.
     fn begin(&mut self, manifest: &Manifest, text: &mut Vec<u8>);
 
@@ -41,6 +47,7 @@ pub(crate) trait Hosts: Send {
 /// Opens a sink that groups by address.
 pub(crate) fn open<H: Hosts + Default + 'static>(place: &Place) -> Result<Box<dyn Sink>, SinkError> {
     let mut format = H::default();
+    format.prepare(place)?;
     let temporary = if place.stdout { std::env::temp_dir() } else { directory(&place.path).to_owned() };
     let mut sorter = Sorter::new(&temporary, by_target);
     let mut hosts = 0;

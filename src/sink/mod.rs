@@ -50,7 +50,10 @@ use std::path::{Path, PathBuf};
 
 use crate::event::{Manifest, Record, State, Untrusted};
 
+pub(crate) use vendor::Vendors;
+
 pub use receiver::{Attached, Manner, Receiver, Replayed};
+pub use sidecar::SUFFIX as MANIFEST_SUFFIX;
 
 /// Every kind of sink, in the order of `--help`.
 pub const SINKS: &[SinkKind] = &[
@@ -183,6 +186,10 @@ pub struct Place {
     pub columns: Option<String>,
     /// Whether a header line is left out (`--no-header-row`).
     pub headless: bool,
+    /// The file that says who made a network interface (`--oui`); `None` for this host's own list.
+    pub makers: Option<PathBuf>,
+    /// Whether lines of text say why (`--reason`).
+    pub reasons: bool,
 }
 
 /// How a stream is compressed: `.gz` and `.zst` behind the suffix of the format.

@@ -9,7 +9,8 @@
 //!
 //! `mss` and `wscale` are there when the reply carried the option, `opts` (hash of the option layout) when it
 //! carried any, `ipid` for IPv4, `rtt_us` when the probe carried a time, `responder` when somebody other than
-//! the target answered, `mac` when an ARP or neighbour discovery reply told it.
+//! the target answered, `mac` when an ARP or neighbour discovery reply told it, and `vendor` when a list on this host or
+//! of `--oui` says who made it.
 //!
 //! A line with `service` holds bytes the target sent: in `banner` when they are UTF-8, otherwise in `banner_hex`, so that
 //! they can be had back exactly. docs/ndjson.schema.json is the whole of it.
@@ -19,7 +20,7 @@
 
 use super::format::{LINE_BYTES, Line, SecondCache};
 use super::lines::{self, Encode};
-use super::{SinkKind, untrusted};
+use super::{Place, SinkError, SinkKind, Vendors, untrusted};
 use crate::event::{Record, Untrusted};
 
 /// The row of the registry.
@@ -35,15 +36,21 @@ pub(crate) const KIND: SinkKind = SinkKind {
 
 pub(crate) struct Ndjson {
     seconds: SecondCache,
+    vendors: Vendors,
 }
 
 impl Default for Ndjson {
     fn default() -> Ndjson {
-        Ndjson { seconds: SecondCache::new() }
+        Ndjson { seconds: SecondCache::new(), vendors: Vendors::default() }
     }
 }
 
 impl Encode for Ndjson {
+    fn prepare(&mut self, place: &Place) -> Result<(), SinkError> {
+        self.vendors = Vendors::of(place.makers.as_deref())?;
+        Ok(())
+    }
+
     fn encode(&mut self, record: &Record, line: &mut Line<'_>) {
         let (address, responder) = (record.address(), record.responder());
         line.text("{\"ts\":\"");
@@ -60,7 +67,7 @@ impl Encode for Ndjson {
         line.text(record.reason.name());
         line.text("\",\"ttl\":");
         line.decimal(u32::from(record.ttl));
-        reply_facts(record, line);
+        self.reply_facts(record, line);
         if address.is_ipv4() {
             line.text(",\"ipid\":");
             line.decimal(u32::from(record.ip_id));
@@ -102,28 +109,43 @@ impl Encode for Ndjson {
     }
 }
 
-/// What the transport header of the reply said, or the link-layer address of one without.
-#[inline]
-fn reply_facts(record: &Record, line: &mut Line<'_>) {
-    if let Some(mac) = record.mac() {
-        line.text(",\"mac\":\"");
-        line.mac(mac);
-        line.text("\"");
-        return;
-    }
-    line.text(",\"win\":");
-    line.decimal(u32::from(record.window));
-    if record.mss != 0 {
-        line.text(",\"mss\":");
-        line.decimal(u32::from(record.mss));
-    }
-    if record.window_scale != Record::NO_SCALE {
-        line.text(",\"wscale\":");
-        line.decimal(u32::from(record.window_scale));
-    }
-    if record.options_hash != 0 {
-        line.text(",\"opts\":\"");
-        line.hexadecimal(record.options_hash);
-        line.text("\"");
+impl Ndjson {
+    /// What the transport header of the reply said, or the link-layer address of one without.
+    #[inline]
+    fn reply_facts(&self, record: &Record, line: &mut Line<'_>) {
+        if let Some(mac) = record.mac() {
+            line.text(",\"mac\":\"");
+            line.mac(mac);
+            if let Some(vendor) = self.vendors.name(mac) {
+                line.text("\",\"vendor\":\"");
+                // Printable ASCII: two of its characters need a backslash.
+                for part in vendor.split_inclusive(['"', '\\']) {
+                    let plain = part.trim_end_matches(['"', '\\']);
+                    line.text(plain);
+                    line.text(match &part[plain.len()..] {
+                        "" => "",
+                        "\"" => "\\\"",
+                        _ => "\\\\",
+                    });
+                }
+            }
+            line.text("\"");
+            return;
+        }
+        line.text(",\"win\":");
+        line.decimal(u32::from(record.window));
+        if record.mss != 0 {
+            line.text(",\"mss\":");
+            line.decimal(u32::from(record.mss));
+        }
+        if record.window_scale != Record::NO_SCALE {
+            line.text(",\"wscale\":");
+            line.decimal(u32::from(record.window_scale));
+        }
+        if record.options_hash != 0 {
+            line.text(",\"opts\":\"");
+            line.hexadecimal(record.options_hash);
+            line.text("\"");
+        }
     }
 }

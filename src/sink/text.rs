@@ -1,10 +1,10 @@
-//! Lines for people, in masscan's words: `Discovered open port 80/tcp on 198.18.0.7`, and `Host
-//! 198.18.0.7 is up (echo-reply)`; with its link-layer address and who made it, where an answer told it. The default on standard output.
+//! Lines for people, in masscan's words: `Discovered open port 80/tcp on 198.18.0.7`, with `--reason` why (`... on
+//! 198.18.0.7 (syn-ack)`), and `Host 198.18.0.7 is up (echo-reply)`; with its link-layer address and who made it, where
+//! an answer told it. The default on standard output.
 
-use super::SinkKind;
 use super::format::Line;
 use super::lines::{self, Encode};
-use super::vendor::vendor;
+use super::{Place, SinkError, SinkKind, Vendors};
 use crate::event::{Record, State};
 
 /// The row of the registry.
@@ -17,9 +17,18 @@ pub(crate) const KIND: SinkKind = SinkKind {
 };
 
 #[derive(Default)]
-struct Text;
+struct Text {
+    vendors: Vendors,
+    reasons: bool,
+}
 
 impl Encode for Text {
+    fn prepare(&mut self, place: &Place) -> Result<(), SinkError> {
+        self.vendors = Vendors::of(place.makers.as_deref())?;
+        self.reasons = place.reasons;
+        Ok(())
+    }
+
     fn encode(&mut self, record: &Record, line: &mut Line<'_>) {
         if record.state == State::Up {
             line.text("Host ");
@@ -33,7 +42,7 @@ impl Encode for Text {
                     line.text(HEXADECIMAL[usize::from(byte >> 4)]);
                     line.text(HEXADECIMAL[usize::from(byte & 15)]);
                 }
-                if let Some(vendor) = vendor(mac) {
+                if let Some(vendor) = self.vendors.name(mac) {
                     line.text(" ");
                     line.text(vendor);
                 }
@@ -49,6 +58,15 @@ impl Encode for Text {
         line.protocol(record.protocol);
         line.text(" on ");
         line.address(record.address());
+        if self.reasons {
+            line.text(" (");
+            line.text(record.reason.name());
+            if record.responder() != record.address() {
+                line.text(" from ");
+                line.address(record.responder());
+            }
+            line.text(")");
+        }
         line.text("\n");
     }
 }

@@ -36,7 +36,11 @@ impl Pattern {
         let mask = (1u128 << host_bits) - 1;
         match self {
             Pattern::LowByte => Some(u128::from(turn) + 1).filter(|low| *low <= mask),
-            Pattern::Random => Some(u128::from(hash(prefix, turn, seed)) & mask),
+            Pattern::Random => {
+                // The upper half is drawn apart: prefixes longer than /64 have none, and keep what they always drew.
+                let upper = if 64 < host_bits { hash(prefix, turn | UPPER, seed) } else { 0 };
+                Some((u128::from(upper) << 64 | u128::from(hash(prefix, turn, seed))) & mask)
+            }
             Pattern::Eui64 => {
                 let [a, b, c, d, e, f, ..] = hash(prefix, turn, seed).to_be_bytes();
                 // A universal address of one station, whose bit that says so is turned over.
@@ -80,7 +84,7 @@ impl Sample {
             .sum();
         if MOST < prefixes.saturating_mul(each) {
             return Err(format!(
-                "{prefixes} prefixes of /{} with {each} addresses each are {} addresses, above the limit of {MOST}: take longer blocks, shorter prefixes or fewer of each",
+                "{prefixes} prefixes of /{} with {each} addresses each are {} addresses, above the limit of {MOST}: name smaller blocks, prefixes of a shorter length or a smaller --sample",
                 self.prefix,
                 prefixes.saturating_mul(each)
             ));
@@ -131,6 +135,8 @@ fn hash(prefix: u128, turn: u32, seed: u64) -> u64 {
 
 /// Most addresses drawn: 128 MiB of ranges.
 pub const MOST: u128 = 1 << 22;
+/// What marks the turns that draw upper halves: above every turn.
+const UPPER: u32 = 1 << 31;
 /// Draws for each address at most.
 const REDRAWS: u32 = 8;
 

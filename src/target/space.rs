@@ -37,7 +37,7 @@ pub enum SpaceError {
     /// More targets than the order can permute.
     #[error(
         "the plan has {targets} targets, above the limit of 2^63: narrow it, for instance to fewer ports or to \
-         blocks of at most /{prefix} (IPv6)"
+         blocks of at most /{prefix} (IPv6), or take a sample of each prefix: --per-prefix /64 --sample 4"
     )]
     TooManyTargets {
         /// How many there are; saturates.

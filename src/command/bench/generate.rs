@@ -16,7 +16,7 @@ use crate::cli::build;
 use crate::cli::{self, Length, Request};
 use crate::command::Exit;
 use crate::cookie::CookieKey;
-use crate::generate::Generator;
+use crate::generate::{self, Generator};
 use crate::host::Host;
 use crate::link::{Filter, LinkSpec, Queues, Receive, TxQueue};
 use crate::order::Chunk;
@@ -155,7 +155,7 @@ fn prepare(case: &Case) -> Result<Loop, String> {
     let Request::Scan(args) = cli::parse(words)? else { return Err("a case that is no scan".into()) };
     let plan = build::plan(&args).map_err(|error| error.to_string())?;
     let setup = build::setup(&args, &plan, Host::read).map_err(|error| error.to_string())?;
-    let templates = probe::templates(&plan.probes, &setup.sources, &plan.dress);
+    let templates = generate::used(probe::templates(&plan.probes, &setup.sources, &plan.dress), &plan.space);
     let link = (setup.backend.open)(&LinkSpec {
         argument: None,
         interface: None,

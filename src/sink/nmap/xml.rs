@@ -4,11 +4,11 @@
 //! Bytes that targets sent stand in `<script id="swath-KEY" output="..."/>`. A service is named by its port
 //! (`method="table"`), or by what it said (`method="probed"`).
 
-use super::super::SinkKind;
 use super::super::format::asctime;
 use super::super::grouped::{self, Hosts};
 use super::super::services::Services;
 use super::super::untrusted::{print, word, xml_attribute};
+use super::super::{Place, SinkError, SinkKind, Vendors};
 use super::{best, by_port, port, service_of, span, verdict};
 use crate::event::{Manifest, Reason, Record, State, Status};
 use crate::runs::Item;
@@ -25,17 +25,23 @@ pub(crate) const KIND: SinkKind = SinkKind {
 
 struct Xml {
     services: Services,
+    vendors: Vendors,
 }
 
 impl Default for Xml {
     fn default() -> Xml {
-        Xml { services: Services::read() }
+        Xml { services: Services::read(), vendors: Vendors::default() }
     }
 }
 
 impl Hosts for Xml {
     const DOCUMENT: bool = true;
     const SOURCE: &'static str = "nmap-xml";
+
+    fn prepare(&mut self, place: &Place) -> Result<(), SinkError> {
+        self.vendors = Vendors::of(place.makers.as_deref())?;
+        Ok(())
+    }
 
     fn begin(&mut self, manifest: &Manifest, text: &mut Vec<u8>) {
         let (started, _) = span(manifest);
@@ -58,13 +64,20 @@ impl Hosts for Xml {
         let address = items[0].record.address();
         let family = if address.is_ipv4() { "ipv4" } else { "ipv6" };
         print(text, format_args!("<address addr=\"{address}\" addrtype=\"{family}\"/>\n"));
-        if let Some([a, b, c, d, e, f]) = items.iter().find_map(|item| item.record.mac()) {
+        if let Some(mac) = items.iter().find_map(|item| item.record.mac()) {
+            let [a, b, c, d, e, f] = mac;
             print(
                 text,
                 format_args!(
-                    "<address addr=\"{a:02X}:{b:02X}:{c:02X}:{d:02X}:{e:02X}:{f:02X}\" addrtype=\"mac\"/>\n"
+                    "<address addr=\"{a:02X}:{b:02X}:{c:02X}:{d:02X}:{e:02X}:{f:02X}\" addrtype=\"mac\""
                 ),
             );
+            if let Some(vendor) = self.vendors.name(mac) {
+                text.extend_from_slice(b" vendor=\"");
+                xml_attribute(vendor.as_bytes(), text);
+                text.extend_from_slice(b"\"");
+            }
+            text.extend_from_slice(b"/>\n");
         }
         text.extend_from_slice(b"<hostnames>\n</hostnames>\n<ports>");
         by_port(items).for_each(|items| self.port(items, text));
