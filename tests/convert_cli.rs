@@ -444,6 +444,36 @@ fn a_replay_of_what_is_no_spool_names_it() {
     }
 }
 
+#[test]
+fn shards_are_merged_by_the_manifests_beside_them_with_what_targets_sent() {
+    let directory = directory();
+    let here = directory.path();
+    for shard in [1, 2] {
+        let manifest = Manifest { shard, ..samples::manifest(Status::Complete) };
+        write(
+            here,
+            &format!("s{shard}.ndjson"),
+            "ndjson",
+            &samples()[..usize::try_from(shard).expect("small")],
+            &manifest,
+        );
+    }
+    let ran =
+        swath(here, &["merge", "s1.ndjson", "s2.ndjson", "-o", "all.ndjson", "-o", "masscan-xml:all.xml"])
+            .exits(0);
+    assert!(ran.err.contains("joined"), "{}", ran.err);
+    let all = fs::read_to_string(here.join("all.ndjson")).expect("reads");
+    assert!(all.contains("banner_hex"), "{all}");
+    assert!(
+        fs::read_to_string(here.join("all.xml")).expect("reads").contains("<nmaprun scanner=\"masscan\"")
+    );
+    let ran = swath(here, &["merge", "s1.ndjson", "-o", "part.ndjson"]).exits(3);
+    assert!(ran.err.contains("shard 2/2 is not there"), "{}", ran.err);
+    fs::remove_file(here.join("s2.ndjson.manifest.json")).expect("removes");
+    let ran = swath(here, &["merge", "s1.ndjson", "s2.ndjson"]).exits(2);
+    assert!(ran.err.contains("nothing says which shard it is"), "{}", ran.err);
+}
+
 // --- as other tools ------------------------------------------------------------------------------------------------
 
 #[test]

@@ -9,7 +9,7 @@ use clap::{ArgAction, Parser};
 #[command(
     name = "swath merge",
     about = "Join the outputs of shards, and check by their manifests that together they are complete",
-    after_help = "An output without a manifest of its own (lines, CSV) needs the closing note that its shard left beside it, FILE.swath.\nExit codes: 0 complete, 3 something is missing (the message names it; what is there is joined all the same).",
+    after_help = "An output without a manifest of its own (lines, CSV) needs what its shard left beside it, FILE.swath or FILE.manifest.json.\nOther tools' formats by their kind: -o masscan-xml:all.xml.\nExit codes: 0 complete, 3 something is missing (the message names it; what is there is joined all the same).",
     max_term_width = 110
 )]
 pub struct MergeArgs {

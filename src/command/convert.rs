@@ -8,6 +8,7 @@ use std::io::{self, IsTerminal};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::sets::manifests_beside;
 use super::{Exit, complain};
 use crate::cli::{ConvertArgs, Named, SortBy};
 use crate::event::{Manifest, Observations, Record, State, Status};
@@ -216,7 +217,8 @@ impl<'a> Input<'a> {
     fn next_file(&mut self) -> Result<bool, Failure> {
         let Some(name) = self.names.next() else { return Ok(false) };
         self.current = Some(source::open(name).map_err(|error| (error.to_string(), Exit::Failed))?);
-        self.beside = manifests_beside(name);
+        let json = |manifest| serde_json::to_string(manifest).ok();
+        self.beside = manifests_beside(name).iter().filter_map(json).collect();
         Ok(true)
     }
 
@@ -474,15 +476,6 @@ fn only_scan(args: &ConvertArgs, facts: &Facts) -> Option<Manifest> {
         [only] if keeps_all => serde_json::from_str(only).ok(),
         _ => None,
     }
-}
-
-/// The manifests beside a file, where the format has no room for them: one, or an array.
-fn manifests_beside(input: &str) -> Vec<String> {
-    let path = store::beside(Path::new(source_path(input)), ".manifest.json");
-    let Ok(json) = fs::read(path) else { return Vec::new() };
-    let manifests: Result<Vec<Manifest>, _> = serde_json::from_slice(&json);
-    let manifests = manifests.or_else(|_| serde_json::from_slice(&json).map(|manifest| vec![manifest]));
-    manifests.unwrap_or_default().iter().filter_map(|manifest| serde_json::to_string(manifest).ok()).collect()
 }
 
 /// How results get into the order that was asked for.

@@ -107,10 +107,7 @@ fn manifests(input: &str) -> Result<Vec<Shard>, String> {
         };
         return manifests.iter().map(read).collect();
     }
-    let path = input
-        .split_once(':')
-        .filter(|(kind, _)| source::source_named(kind).is_some())
-        .map_or(input, |(_, path)| path);
+    let path = source::source_path(input);
     let (note, sidecar) = (format!("{path}.swath"), format!("{path}{}", sink::MANIFEST_SUFFIX));
     if !Path::new(&note).exists() {
         let Ok(text) = std::fs::read(&sidecar) else {
@@ -214,6 +211,10 @@ fn copy(args: &MergeArgs, sinks: &mut [Box<dyn Sink>]) -> Result<u64, String> {
             batch.records.retain(|record| seen.insert(key(record)));
             for sink in &mut *sinks {
                 sink.write(&batch.records).map_err(|error| error.to_string())?;
+                for (_, bytes) in &batch.attachments {
+                    let attached = sink.attach(&bytes.record, &bytes.key, &bytes.bytes);
+                    attached.map_err(|error| error.to_string())?;
+                }
             }
             written += batch.records.len() as u64;
         }

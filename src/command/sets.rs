@@ -125,10 +125,7 @@ impl Set {
 
     /// One manifest, or an array of them.
     fn add_manifest(&mut self, path: &Path) {
-        let Ok(json) = fs::read(path) else { return };
-        let manifests: Result<Vec<Manifest>, _> = serde_json::from_slice(&json);
-        let manifests = manifests.or_else(|_| serde_json::from_slice(&json).map(|manifest| vec![manifest]));
-        manifests.unwrap_or_default().into_iter().for_each(|manifest| self.note(manifest));
+        manifests_of(path).into_iter().for_each(|manifest| self.note(manifest));
     }
 
     /// A scan is noted once; of a part's manifest and the closing one, the closing one.
@@ -139,6 +136,19 @@ impl Set {
             None => self.manifests.push(manifest),
         }
     }
+}
+
+/// The manifests in a file that stands beside one of results: one, or an array of them; none where it cannot be read.
+pub(super) fn manifests_of(path: &Path) -> Vec<Manifest> {
+    let Ok(json) = fs::read(path) else { return Vec::new() };
+    let manifests: Result<Vec<Manifest>, _> = serde_json::from_slice(&json);
+    let manifests = manifests.or_else(|_| serde_json::from_slice(&json).map(|manifest| vec![manifest]));
+    manifests.unwrap_or_default()
+}
+
+/// Those beside what an argument of `source::open` names.
+pub(super) fn manifests_beside(input: &str) -> Vec<Manifest> {
+    manifests_of(&store::beside(Path::new(source::source_path(input)), ".manifest.json"))
 }
 
 /// The format of a file of columns, by its suffix and its first bytes.
