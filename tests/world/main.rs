@@ -98,7 +98,11 @@ fn scan(case: &Arc<Case>) -> Result<Whole, String> {
         // A neighbour that is silent when it is asked for again is given up, and told.
         if whole.failed < owed.len() as u64 {
             let target = owed.first();
-            return Err(format!("{target:?} answered a process that died, and is never asked again"));
+            let all = owed.len();
+            return Err(format!(
+                "{target:?} of {all} owed, {} given up, answered a process that died, and is never asked again",
+                whole.failed
+            ));
         }
     }
     whole.once(case)?;
@@ -110,7 +114,16 @@ fn scan(case: &Arc<Case>) -> Result<Whole, String> {
 fn unsaved(case: &Case, ran: &Ran, death: &Death) -> BTreeSet<(u32, u16)> {
     let saved: BTreeSet<((u32, u16), Option<Word>)> =
         ran.records.iter().map(|record| (address(record), word(record.state).ok())).collect();
+    // What answers later than it is waited for (a second SYN-ACK, a host that changes its mind) is no promise.
+    let waited: BTreeSet<(u32, u16)> = ran
+        .oracle
+        .answers
+        .iter()
+        .filter(|(_, after_ns)| *after_ns <= case.faults.wait_ns)
+        .map(|(target, _)| *target)
+        .collect();
     let heard = ran.oracle.proved.keys().filter(|(target, word)| !saved.contains(&(*target, Some(*word))));
+    let heard = heard.filter(|(target, _)| waited.contains(target));
     let in_time = death.unheard.iter().filter(|(_, after_ns)| *after_ns <= case.faults.wait_ns);
     heard.map(|(target, _)| *target).chain(in_time.map(|(target, _)| *target)).collect()
 }
