@@ -61,7 +61,7 @@ impl Beat {
     fn note(&mut self, time_ns: u64, sent: u64) -> Option<u64> {
         let gap_ns = time_ns.saturating_sub(self.last_ns);
         let difference = gap_ns.abs_diff(self.gap_ns);
-        let several = self.sent + 1 < sent;
+        let several = planted!(45, true, self.sent + 1 < sent);
         let is_even = several && SHORTEST_NS <= gap_ns && difference <= gap_ns / TOLERANCE;
         self.even = if is_even { self.even.saturating_add(1) } else { 0 };
         (self.last_ns, self.gap_ns, self.sent) = (time_ns, gap_ns, sent);

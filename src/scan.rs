@@ -5,6 +5,7 @@
 
 pub mod events;
 mod gateway;
+mod losses;
 mod manifest;
 mod persist;
 mod signals;
@@ -47,6 +48,7 @@ use crate::wire::arp::{Announcement, Asked};
 use crate::wire::{self, nd};
 use crate::writer::{self, Distributor, Outlet, Writer, WriterEvent};
 
+use losses::Losses;
 pub use manifest::{ledger, summary};
 use persist::Later;
 pub use persist::{Persist, Reread};
@@ -610,6 +612,7 @@ fn watch(
 ) -> Outcome {
     let mut status = status::Status::new(job);
     let mut governor = (job.setup.rate == Rate::Max).then(Governor::new);
+    let mut losses = Losses::of(job.setup.interface.as_ref().map(|interface| interface.index));
     let wait_ns = nanoseconds(job.setup.wait);
     let mut ended_ns = None;
     let awaited = loop {
@@ -626,7 +629,7 @@ fn watch(
         if let Some(governor) = &mut governor {
             let frames = |tx: &TxCounters| tx.sent.value() + tx.housekeeping.value() + tx.resets.value();
             let sent = job.stats.tx.iter().map(|tx| frames(tx)).sum();
-            let drops = job.stats.rx_total(|rx| &rx.kernel_drops);
+            let drops = job.stats.rx_total(|rx| &rx.kernel_drops) + losses.observe(now_ns);
             governor.observe(now_ns, sent, drops, &job.pace);
         }
         if let Some(remark) = takeover.observe(now_ns, job.stats.rx_total(|rx| &rx.open)) {
@@ -643,6 +646,7 @@ fn watch(
         }
     };
     status.end();
+    job.stats.interface_drops.assign(losses.look());
     control.stop_rx.store(true, Ordering::Release);
     let mut panicked = false;
     for thread in threads.rx {

@@ -143,6 +143,8 @@ pub struct Stats {
     pub rx: Vec<CachePadded<RxCounters>>,
     /// One set per sink.
     pub sinks: Vec<CachePadded<SinkCounters>>,
+    /// Frames of any traffic that the interface had no room for since the scan began; owned by the watching thread.
+    pub interface_drops: Counter,
 }
 
 impl Stats {
@@ -151,7 +153,7 @@ impl Stats {
         fn sets<T: Default>(count: usize) -> Vec<CachePadded<T>> {
             (0..count).map(|_| CachePadded::new(T::default())).collect()
         }
-        Stats { tx: sets(tx), rx: sets(rx), sinks: sets(sinks) }
+        Stats { tx: sets(tx), rx: sets(rx), sinks: sets(sinks), interface_drops: Counter::default() }
     }
 
     /// A counter summed over the transmit threads.

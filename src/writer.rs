@@ -361,7 +361,7 @@ impl Writer {
         });
         for (slot, counters) in self.slots.iter().zip(&self.stats.sinks[self.first..]) {
             let shown = held.iter().filter(|record| slot.outlet.show.contains(record.state)).count();
-            counters.suppressed.add(shown as u64);
+            counters.suppressed.add(planted!(43, 0, shown as u64));
             counters.filtered.add((held.len() - shown) as u64);
         }
     }

@@ -580,7 +580,7 @@ fn a_shard_without_targets_is_a_scan_that_is_done() {
     let ran = run(&directory(), "198.18.0.1 -p80 --shard 2/3 --rate max --link null").exits(0).balances();
     let other = run(&directory(), "198.18.0.1 -p80 --shard 1/3 --rate max --link null").exits(0).balances();
     let last = run(&directory(), "198.18.0.1 -p80 --shard 3/3 --rate max --link null").exits(0).balances();
-    assert_eq!([&ran, &other, &last].map(|ran| ran.ledger("targets", "sent")).iter().sum::<u64>(), 1);
+    assert_eq!([&ran, &other, &last].map(|ran| ran.ledger("probes", "sent")).iter().sum::<u64>(), 1);
 }
 
 #[test]

@@ -22,7 +22,7 @@ fn netns_each_answer_of_the_kernel_is_the_verdict_that_nmap_gives() {
             "{target} -sT -p 22,80,443,1000-1004 -S {source} --show all --rate 1000 --wait 6 -o csv:-"
         ));
         let ran = ran.exits(0).balances();
-        assert_eq!(ran.ledger("targets ", "sent"), 8);
+        assert_eq!(ran.ledger("probes ", "sent"), 8);
         let wanted = [
             ("22", "open", "syn-ack"),
             ("80", "open", "syn-ack"),

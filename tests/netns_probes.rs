@@ -74,10 +74,13 @@ fn netns_hosts_are_found_in_both_families_and_each_is_told_once() {
 
 #[test]
 fn netns_several_kinds_and_both_families_are_one_plan_and_echoes_tell_the_round_trip() {
-    let script = "near \"$SWATH\" 198.18.0.7 2001:db8:1::7 2001:db8::2 -p T:22,81,U:9 -PE --show all --rate 2000 --wait 1 -o ndjson:-";
+    let script = "near \"$SWATH\" 198.18.0.7 2001:db8:1::7 2001:db8::2 -p T:22,81,U:9,U:53 -PE --show all --rate 2000 --wait 1 -o ndjson:-";
     let Some(ran) = in_lab(script) else { return };
     let ran = ran.exits(0).balances();
-    assert_eq!(ran.ledger("targets ", "planned"), 3 * 4);
+    // Port 53 is asked twice, and is one port all the same.
+    assert_eq!(ran.ledger("probes ", "planned"), 3 * 6);
+    assert_eq!(ran.err.matches("53/udp: ").count(), 1, "{}", ran.err);
+    assert!(ran.err.contains("53/udp: 3 asked = 3 answered + 0 without an answer"), "{}", ran.err);
     let records: Vec<serde_json::Value> =
         ran.out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     let of = |ip: &str, proto: &str, port: u64| {

@@ -7,6 +7,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -182,9 +183,13 @@ fn netns_a_scan_that_is_killed_again_and_again_loses_nothing_and_repeats_what_it
             killed += 1;
             // Killed before it had begun: nothing was sent, and the outputs may be half made.
             let checkpoint = lab.path(&format!("{name}.swath"));
+            let records = fs::read_to_string(lab.path(&name)).map_or(0, |text| text.lines().count());
             if checkpoint.exists() {
                 line = format!("resume {name}.swath");
-            } else if runs == 1 {
+            } else if 1 < runs || records == 16_384 {
+                // Killed when it was complete, between the removal of its checkpoint and its end.
+                break;
+            } else {
                 for file in [name.clone(), format!("{name}.db")] {
                     let _ = fs::remove_file(lab.path(&file));
                 }
@@ -280,7 +285,7 @@ fn netns_a_resumed_scan_is_the_same_scan_or_is_refused() {
     fs::write(lab.path("never"), "198.18.1.0/24\n198.18.16.0/20\n").expect("written");
     let ran = lab.scan("resume .").exits(0).balances();
     assert_eq!(lab.counted("spared"), before, "nothing more was sent there");
-    assert_eq!(ran.ledger("targets ", "excluded"), 4_096 - before);
+    assert_eq!(ran.ledger("probes ", "excluded"), 4_096 - before);
     let found = lab.addresses("a.ndjson");
     assert_eq!(found.len() as u64, 16_384 - 256 - 4_096 + before);
 }
@@ -300,7 +305,7 @@ fn netns_a_hangup_excludes_more_within_a_tenth_of_a_second() {
     let ran = ended(child, Duration::from_secs(10)).exits(0).balances();
     assert_eq!(lab.counted("spared"), before, "nothing more was sent there");
     assert!(ran.err.contains("32,768 addresses more are excluded from now on"), "{}", ran.err);
-    assert!(10_000 < ran.ledger("targets ", "excluded"), "{}", ran.err);
+    assert!(10_000 < ran.ledger("probes ", "excluded"), "{}", ran.err);
     // Control probes of the excluded half are not sent either, so what was planned is what is accounted for.
     let child = lab.start("198.18.0.0/16 -p80 --rate 20k --wait 0.5 -o b.ndjson");
     sleep(Duration::from_millis(500));
@@ -318,7 +323,7 @@ fn netns_a_control_sample_tells_what_one_pass_misses() {
         .scan("198.18.0.0/16 -p80 --rate 30k --wait 0.5 --pass-gap 0.5 --control-share 1/16 -o a.ndjson")
         .exits(0)
         .balances();
-    assert_eq!(ran.ledger("targets ", "planned"), 65_536 + 4_096);
+    assert_eq!(ran.ledger("probes ", "planned"), 65_536 + 4_096);
     let line = ran.err.lines().find(|line| line.starts_with("loss ")).expect("an estimate");
     let percent: f64 = line
         .split("misses ")
@@ -366,6 +371,163 @@ fn netns_shards_are_joined_and_checked() {
     assert!(ran.err.contains("of another scan"), "{}", ran.err);
 }
 
+// --- Pace, by the receiver's clock ------------------------------------------------------------------------------------
+
+/// When each SYN arrived at far, and for which address: nanoseconds by the receiver's clock.
+#[track_caller]
+fn arrivals(lab: &Lab, during: impl FnOnce()) -> Vec<(u64, [u8; 4])> {
+    let pcap = lab.path("far.pcap");
+    let words = format!(
+        "far tcpdump -i far0 -w {} -s 64 -B 16384 --time-stamp-precision=nano -U --immediate-mode -Z root",
+        pcap.display()
+    );
+    let syns = "tcp[tcpflags] & (tcp-syn|tcp-ack) == tcp-syn and dst net 198.18.0.0/15";
+    let words: Vec<&str> = words.split(' ').chain([syns]).collect();
+    let mut tcpdump = lab.command(&words).stderr(Stdio::null()).spawn().expect("tcpdump runs");
+    while !fs::metadata(&pcap).is_ok_and(|file| 24 <= file.len()) {
+        sleep(Duration::from_millis(10));
+    }
+    during();
+    signal(&tcpdump, "INT");
+    tcpdump.wait().expect("tcpdump ends");
+    let bytes = fs::read(&pcap).expect("a capture");
+    let (_, capture) = pcap_parser::parse_pcap(&bytes).expect("a capture");
+    let frame = |block: &pcap_parser::LegacyPcapBlock<'_>| {
+        let time_ns = u64::from(block.ts_sec) * 1_000_000_000 + u64::from(block.ts_usec);
+        (time_ns, block.data[30..34].try_into().expect("an IPv4 frame"))
+    };
+    capture.blocks.iter().map(frame).collect()
+}
+
+/// The most frames in any window of that length.
+fn most_within(times: &[u64], window_ns: u64) -> usize {
+    let mut first = 0;
+    let count = |index: usize| {
+        while window_ns <= times[index].saturating_sub(times[first]) {
+            first += 1;
+        }
+        index + 1 - first
+    };
+    (0..times.len()).map(count).max().unwrap_or(0)
+}
+
+#[test]
+fn netns_no_burst_follows_a_stopped_process_or_a_link_that_fell() {
+    let Some(lab) = Lab::up() else { return };
+    let frames = arrivals(&lab, || {
+        let child = lab.start("198.18.0.0/18 -p80 --rate 8k --wait 0.3 --control-share 0 -o none:");
+        // `scripts/lab exec` replaces itself by swath, so this is swath's own number.
+        for _ in 0..2 {
+            sleep(Duration::from_millis(400));
+            signal(&child, "STOP");
+            sleep(Duration::from_millis(400));
+            signal(&child, "CONT");
+        }
+        lab.near("ip link set near0 down");
+        sleep(Duration::from_millis(400));
+        lab.near("ip link set near0 up");
+        let ran = ended(child, Duration::from_secs(20)).exits(0).balances();
+        assert_eq!(ran.ledger("probes ", "sent"), 16_384);
+    });
+    let times: Vec<u64> = frames.iter().map(|(time_ns, _)| *time_ns).collect();
+    assert!(16_000 <= times.len(), "{} frames were captured", times.len());
+    let longest = times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0);
+    assert!(300_000_000 < longest, "it was never stopped: {longest} ns is the longest gap");
+    // sigma is 10 ms of the rate; what was granted when the process was stopped leaves when it goes on: a round of 64.
+    let (sigma, late) = (80, 64);
+    for (window_ns, earned) in [(1_000_000, 8), (10_000_000, 80), (100_000_000, 800), (1_000_000_000, 8_000)]
+    {
+        let most = most_within(&times, window_ns);
+        assert!(most <= sigma + earned + late, "{most} frames in {window_ns} ns");
+    }
+}
+
+#[test]
+fn netns_every_24_keeps_its_cap_on_the_wire() {
+    let Some(lab) = Lab::up() else { return };
+    let frames = arrivals(&lab, || {
+        let ran = lab
+            .scan("198.18.0.0/22 -p80,22 --rate 20k --max-per-24 300 --wait 0.3 --control-share 0 -o none:")
+            .exits(0)
+            .balances();
+        assert_eq!(ran.ledger("probes ", "sent"), 2_048);
+    });
+    assert_eq!(frames.len(), 2_048);
+    for prefix in 0..4 {
+        let of = frames.iter().filter(|(_, address)| address[2] == prefix);
+        let times: Vec<u64> = of.map(|(time_ns, _)| *time_ns).collect();
+        assert_eq!(times.len(), 512);
+        // sigma of 300 a second is 3; one batch may be late.
+        for (window_ns, earned) in [(10_000_000, 3), (100_000_000, 30), (1_000_000_000, 300)] {
+            let most = most_within(&times, window_ns);
+            assert!(most <= 3 + earned + 64, "{most} frames to 198.18.{prefix}.0/24 in {window_ns} ns");
+        }
+        let lasted = times[511] - times[0];
+        assert!(1_500_000_000 < lasted, "512 at 300 a second took {lasted} ns");
+    }
+}
+
+// --- A slow disk ------------------------------------------------------------------------------------------------------
+
+/// The output is a pipe whose reader first takes nothing, then a megabyte a second, then all; and there is no disk to put
+/// aside what waits. What is left is memory, and then sending must pause.
+#[test]
+fn netns_a_reader_slower_than_the_answers_pauses_sending_and_costs_no_record() {
+    let Some(lab) = Lab::up() else { return };
+    lab.count_syns("syns", "198.18.0.0/15");
+    let pipe = lab.path("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo runs").success());
+    let (rate, targets) = (100_000, 393_216);
+    // The third port is closed, and told: every target is a record.
+    let line = format!(
+        "198.18.0.0/15 -p80,22,23 --show open,closed --rate {rate} --wait 1 --control-share 0 -o ndjson:pipe"
+    );
+    let program = ["exec", "env", "TMPDIR=/nowhere", SWATH].into_iter().chain(line.split(' '));
+    let mut swath = lab.command(&program.collect::<Vec<_>>());
+    let child = swath.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("swath runs");
+    let mut reader = fs::File::open(&pipe).expect("opens when swath does");
+    let mut sent = 0;
+    let standstill = loop {
+        sleep(Duration::from_millis(300));
+        let now = lab.counted("syns");
+        if now != 0 && now == sent {
+            break now;
+        }
+        sent = now;
+    };
+    // The lane, the queue up to its mark, what pipe, sink and batches hold, and 50 ms of the rate.
+    let most = 262_144 + 32_768 + 4 * 4_096 + rate / 20;
+    assert!(262_144 < standstill && standstill <= most, "{standstill} probes left; {most} are allowed");
+    let (started, mut bytes, mut chunk) = (Instant::now(), Vec::new(), vec![0; 16 << 10]);
+    loop {
+        let count = reader.read(&mut chunk).expect("reads");
+        if count == 0 {
+            break;
+        }
+        bytes.extend_from_slice(&chunk[..count]);
+        let due = Duration::from_micros(bytes.len() as u64);
+        if started.elapsed() < Duration::from_secs(3) {
+            sleep(due.saturating_sub(started.elapsed()));
+        }
+        if bytes.len() < 2 << 20 && (2 << 20) - chunk.len() <= bytes.len() {
+            // Two megabytes in two seconds: sending follows what is taken.
+            let more = lab.counted("syns") - standstill;
+            assert!(more <= (2 << 20) / 100, "{more} probes left while two megabytes were taken");
+        }
+    }
+    let ran = ended(child, Duration::from_secs(30)).exits(0).balances();
+    assert_eq!(ran.ledger("probes ", "sent"), targets);
+    let records = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let places: std::collections::BTreeSet<(String, u64)> = records
+        .map(|line| serde_json::from_slice::<serde_json::Value>(line).expect("JSON"))
+        .map(|value| {
+            (value["ip"].as_str().expect("text").to_owned(), value["port"].as_u64().expect("a port"))
+        })
+        .collect();
+    assert_eq!(places.len() as u64, ran.ledger("frames ", "accepted"));
+    assert_eq!(places.len() as u64, targets, "answered by a kernel whose queue did not overflow");
+}
+
 // --- The network changes ----------------------------------------------------------------------------------------------
 
 #[test]
@@ -403,7 +565,7 @@ fn netns_a_gateway_with_a_new_address_and_a_link_that_falls_are_followed_and_tol
     assert!(ran.err.contains("gateway 192.0.2.2 has 02:00:00:00:00:99 now"), "{}", ran.err);
     assert!(ran.err.contains("near0 went down: sending pauses"), "{}", ran.err);
     assert!(2 <= ran.err.matches("sending goes on after").count(), "{}", ran.err);
-    assert_eq!(ran.ledger("targets ", "sent"), 32_768);
+    assert_eq!(ran.ledger("probes ", "sent"), 32_768);
     let found = ran.ledger("frames ", "accepted");
     // Probes on the way when the gateway's address changed under them are lost on the wire: at most 0.2 s of them.
     assert!(32_768 - 2_500 <= found, "{found} of 32,768");

@@ -217,7 +217,7 @@ fn netns_neighbours_on_the_link_are_asked_for_and_found() {
     let ran = lab.scan("203.0.113.0/24 -p22,80,443,8081 --rate 20k --wait 0.5 -o a.txt").exits(0).balances();
     let truth = lab.truth(block([203, 0, 113, 0], 256));
     assert_eq!(sorted(lab.read("a.txt").lines().map(str::to_owned)), truth);
-    assert_eq!((ran.ledger("targets ", "sent"), ran.ledger("frames ", "duplicate")), (1024, 0));
+    assert_eq!((ran.ledger("probes ", "sent"), ran.ledger("frames ", "duplicate")), (1024, 0));
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn netns_neighbours_that_are_silent_and_addresses_that_are_no_target_are_counted
         lab.scan("192.0.2.0/28 192.0.2.255 -p80,8081 --rate 1k --wait 0.3 -o a.txt").exits(0).balances();
     // .0 and .255 mean all stations, .1 is near itself, .2 is far, the other 13 do not exist.
     let figures =
-        ["planned", "sent", "excluded", "failed", "pending"].map(|name| ran.ledger("targets ", name));
+        ["planned", "sent", "excluded", "failed", "pending"].map(|name| ran.ledger("probes ", name));
     assert_eq!(figures, [34, 2, 4, 28, 0], "{}", ran.err);
     assert_eq!(lab.read("a.txt"), "192.0.2.2:80\n");
     assert!(started.elapsed() < Duration::from_secs(8), "three seconds of asking and no more");
@@ -332,7 +332,7 @@ fn netns_what_is_excluded_is_never_on_the_wire() {
         .exits(0)
         .balances();
     let expected = 2 * (1024 - 64 - 1 - 100);
-    assert_eq!(ran.ledger("targets ", "sent"), expected);
+    assert_eq!(ran.ledger("probes ", "sent"), expected);
     assert_eq!((lab.counted("probed"), lab.counted("excluded")), (expected, 0));
 }
 
@@ -356,7 +356,7 @@ fn netns_the_rate_is_kept_in_every_window() {
         sleep(Duration::from_millis(10));
     }
     let ran = lab.scan("198.18.0.0/18 -p80 --rate 10k --wait 0.3 -o none:").exits(0).balances();
-    assert_eq!(ran.ledger("targets ", "sent"), 16_384);
+    assert_eq!(ran.ledger("probes ", "sent"), 16_384);
     signal(&tcpdump, "INT");
     tcpdump.wait().expect("tcpdump ends");
     let bytes = fs::read(&pcap).expect("a capture");
@@ -398,7 +398,7 @@ fn netns_frames_lost_on_the_way_are_missing_and_nothing_else_is() {
     let count = lab.script(&["loss", "count"]);
     let lost: u64 = count.split_whitespace().nth(1).and_then(|word| word.parse().ok()).expect("a count");
     assert!((1_000..2_500).contains(&lost), "a fifth of 8,192: {count}");
-    assert_eq!(ran.ledger("targets ", "sent"), 8192);
+    assert_eq!(ran.ledger("probes ", "sent"), 8192);
     assert_eq!(ran.ledger("frames ", "accepted") + lost, 8192);
     for record in records(&lab.read("a.ndjson")) {
         let state = if record["port"] == 80 { "open" } else { "closed" };
@@ -479,9 +479,9 @@ fn netns_one_interrupt_ends_the_scan_with_valid_results() {
             Duration::from_millis(400) < lasted && lasted < Duration::from_secs(3),
             "it waits for replies: {lasted:?}"
         );
-        let sent = ran.ledger("targets ", "sent");
+        let sent = ran.ledger("probes ", "sent");
         assert!(
-            (1_000..20_000).contains(&sent) && sent + ran.ledger("targets ", "unsent") <= 65_536,
+            (1_000..20_000).contains(&sent) && sent + ran.ledger("probes ", "unsent") <= 65_536,
             "{sent}"
         );
         assert_eq!(ran.ledger("frames ", "accepted"), sent, "every probe was answered");
@@ -620,7 +620,7 @@ fn netns_a_link_that_goes_down_for_a_second_costs_a_second() {
     set("up");
     let (ran, _) = ended(child, Duration::from_secs(15));
     let ran = ran.exits(0).balances();
-    assert_eq!(ran.ledger("targets ", "sent"), 16_384);
+    assert_eq!(ran.ledger("probes ", "sent"), 16_384);
     let found: BTreeSet<String> = lab.read("a.txt").lines().map(str::to_owned).collect();
     assert_eq!(found.len() as u64, ran.ledger("frames ", "accepted"), "each once");
     // Only answers that were under way when the link went down may be missing.
@@ -655,7 +655,7 @@ fn netns_a_gateway_that_is_silent_ends_the_scan_before_it_begins() {
     // Whoever knows the router needs no answer.
     let ran =
         lab.scan("198.18.0.0/24 -p80 --rate 10k --wait 0.3 --router-mac 02:00:c0:00:02:02 -o c.db").exits(0);
-    assert_eq!(ran.balances().ledger("targets ", "sent"), 256);
+    assert_eq!(ran.balances().ledger("probes ", "sent"), 256);
     assert_eq!(lab.counted("probed"), 256);
 }
 

@@ -155,7 +155,7 @@ fn netns_real_servers_are_found_open_by_answers_in_their_own_protocol() {
         let line = format!("192.0.2.2 -p {ports} --udp-questions {most} --rate 100 --wait 2 -o ndjson:-");
         let ran = lab.scan(&line).exits(0).balances();
         assert_eq!(records(&ran).len(), 1, "{line}: {}", ran.err);
-        assert_eq!(ran.ledger("targets ", "planned"), 1);
+        assert_eq!(ran.ledger("probes ", "planned"), 1);
     }
 }
 

@@ -35,7 +35,7 @@ const LAW: &[(&str, &[&str])] = &[
     ("runs", &["event"]),
     ("sorted", &["event", "store"]),
     ("spool", &["event", "store"]),
-    ("columnar", &["event", "target"]),
+    ("columnar", &["event", "runs", "store", "target"]),
     ("select", &["event", "target", "text"]),
     ("neighbour", &["batch", "target", "wire"]),
     ("closing", &["queue"]),

@@ -37,7 +37,7 @@ fn the_same_scan_finds_the_same_without_privilege() {
     let states: BTreeSet<&str> = results.iter().map(|(_, _, state, _)| state.as_str()).collect();
     assert_eq!(states, BTreeSet::from(["open", "closed"]), "half of the hosts are silent, the others answer");
     assert!((300..700).contains(&results.len()), "{} of 1024", results.len());
-    assert_eq!(one.ledger("targets ", "sent"), 1024);
+    assert_eq!(one.ledger("probes ", "sent"), 1024);
 }
 
 #[test]
@@ -71,5 +71,20 @@ fn a_scenario_that_is_none_is_refused_with_its_place() {
         assert_ne!(ran.code, Some(0), "{link}");
         assert!(ran.err.contains(needle), "{link}: {}", ran.err);
         assert!(ran.out.is_empty());
+    }
+}
+
+#[test]
+fn what_a_cap_holds_back_is_counted_for_every_output_and_named() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let text = "about = 'one answers for everything'\n[[rule]]\naddresses = '198.18.0.7'\nanswer = 'tarpit'\n\
+                [[rule]]\nports = '80'\nanswer = 'open'\n[[rule]]\nanswer = 'closed'\n";
+    fs::write(directory.path().join("tarpit.toml"), text).expect("written");
+    let scan = "198.18.0.6/31 -p 1-3000 --link world:tarpit.toml --rate max --wait 0.2 --max-results-per-host 100 \
+                -o a.ndjson -o list:b.txt -o c.ndjson --show open,closed";
+    let ran = run(&directory, scan).exits(4).balances();
+    assert!(ran.err.contains("198.18.0.7 answers for everything: 2,900 open ports held back"), "{}", ran.err);
+    for sink in ["a.ndjson", "c.ndjson"] {
+        assert_eq!(ran.sink(sink), [3_100, 0, 2_900]);
     }
 }

@@ -21,7 +21,8 @@ exact_case() {
     local name=$1 tool=$2 asked=$3 each=$4 command=$5 capture
     rm -rf "$WORK/exact"
     mkdir "$WORK/exact"
-    in_far tcpdump -i far0 -nn -w "$WORK/exact/pcap" --immediate-mode 'tcp[tcpflags] & (tcp-syn|tcp-ack) == tcp-syn' 2>"$WORK/exact/log" &
+    # Not by a function: the number must be tcpdump's own, so that it writes its last frames when it is ended.
+    ip netns exec "$FAR" tcpdump -i far0 -nn -U -w "$WORK/exact/pcap" --immediate-mode 'tcp[tcpflags] & (tcp-syn|tcp-ack) == tcp-syn' 2>"$WORK/exact/log" &
     capture=$!
     until grep -q listening "$WORK/exact/log"; do sleep_ms 20; done
     (cd "$WORK/exact" && "$command" "$tool") >"$WORK/exact/out" 2>&1 || { cat "$WORK/exact/out" >&2; note "compare: $tool failed at '$name'"; }

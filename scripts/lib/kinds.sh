@@ -41,7 +41,7 @@ kinds_once() {
     valgrind --tool=callgrind --callgrind-out-file=/dev/null "$(swath_binary)" "$targets" "$@" --link null --rate max --wait 0 \
         --control-share 0 --seed 7 -o none: >/dev/null 2>"$WORK/log" || return 1
     awk '/Collected/ { instructions = $NF }
-        /^targets / { for (i = 1; i < NF; i++) if ($(i + 1) == "sent") { gsub(",", "", $i); sent = $i } }
+        /^probes / { for (i = 1; i < NF; i++) if ($(i + 1) == "sent") { gsub(",", "", $i); sent = $i } }
         END { print instructions + 0, sent + 0 }' "$WORK/log"
 }
 

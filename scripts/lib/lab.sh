@@ -457,6 +457,8 @@ RULES
 # --- A lab for the time of one command --------------------------------------------------------------------------------
 
 # lab_with COMMAND...: lab up, COMMAND beside it (not in it) with SWATH_LAB set, lab down; exits with COMMAND's status.
+# Beside it is a namespace with a loopback device and nothing else: what COMMAND sends without `lab exec`, by mistake, leaves
+# no machine.
 # Without root all of it happens in user, network and mount namespaces of our own, which vanish with the last process.
 lab_with() {
     (($#)) || die "no command given" "$EXIT_USAGE"
@@ -480,7 +482,8 @@ lab_run_child() {
     trap 'kill -s TERM "$child" 2>/dev/null || true' TERM HUP
     trap : INT
     # In the background bash ignores ^C on behalf of the command and takes its stdin away; both are given back here.
-    env --default-signal=INT,QUIT "$@" <&0 &
+    # shellcheck disable=SC2016 # expands in the inner shell
+    unshare --net env --default-signal=INT,QUIT "$BASH" -c 'ip link set lo up && exec "$@"' beside "$@" <&0 &
     child=$!
     while :; do
         wait "$child" && status=0 || status=$?

@@ -30,6 +30,9 @@ pub struct Birth {
     pub excluded: Vec<String>,
     /// The files the results go to, those of them that can be synced.
     pub outputs: Vec<String>,
+    /// The hosts that a discovery found before the plan was made, as blocks; empty when there was none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
 }
 
 impl Birth {

@@ -122,7 +122,8 @@ impl State {
 
     /// Where the order stood when the last probe left whose reply is known to have been awaited in full.
     fn rewound(&self) -> u64 {
-        let until = self.alive_ns.min(self.durable_ns).checked_sub(self.window_ns);
+        let until =
+            planted!(39, self.alive_ns, self.alive_ns.min(self.durable_ns)).checked_sub(self.window_ns);
         let low = |thread: &Thread| {
             let marks =
                 thread.marks.iter().rev().filter(|(time, _)| until.is_some_and(|until| *time <= until));

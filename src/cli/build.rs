@@ -70,11 +70,11 @@ pub fn host_plan(args: &Args) -> Result<Plan, BuildError> {
     plan_of(args, targets, choose::hosts(args)?, &excluded(args)?)
 }
 
-/// The scan of the hosts that were found up: what [`plan`] would scan, of these addresses only.
+/// The scan of the hosts that were found up: what [`plan_without`] would scan, of these addresses only.
 ///
 /// # Errors
 /// As [`plan`]; `None` when none of them is left.
-pub fn plan_of_hosts(args: &Args, up: &AddressSet) -> Result<Option<Plan>, BuildError> {
+pub fn plan_of_hosts(args: &Args, user: &AddressSet, up: &AddressSet) -> Result<Option<Plan>, BuildError> {
     let mut targets = target_list(args)?;
     let everywhere = AddressSet { v4: Ranges::one(0, u32::MAX), v6: Ranges::one(0, u128::MAX) };
     let down = everywhere.subtract(up);
@@ -93,7 +93,7 @@ pub fn plan_of_hosts(args: &Args, up: &AddressSet) -> Result<Option<Plan>, Build
         ..super::ProbeArgs::default()
     };
     let choice = choose::choose(&args, &targets.endpoints, !targets.ranges.is_empty())?;
-    plan_of(&args, targets, choice, &excluded(&args)?).map(Some)
+    plan_of(&args, targets, choice, user).map(Some)
 }
 
 /// What is to be scanned, of read targets and chosen questions.

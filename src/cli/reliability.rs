@@ -103,7 +103,7 @@ pub(super) fn shard_of_job(count: u32, variable: impl Fn(&str) -> Option<String>
             let offset = offset.ok_or_else(|| {
                 format!("{SLURM} is {task}, which is no step of {step} from SLURM_ARRAY_TASK_MIN, {first}")
             })?;
-            (SLURM, offset / step)
+            (SLURM, offset / planted!(41, 1, step))
         }
     };
     if count <= index {

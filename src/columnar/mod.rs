@@ -18,10 +18,12 @@
 //!
 //! The metadata of a file carries, under [`MANIFESTS`], a JSON array with the manifest of every scan in it. A reader takes
 //! any file with `ip` and `port`, in any column order, and leaves unset what is not there; so do files of others.
+//! Bytes that targets sent have no place in a verdict's row and a file of their own: [`attached`].
 //!
 //! Invariant: knows no sink and no source; a file that exists under its final name is whole.
 
 pub mod arrow;
+pub mod attached;
 pub mod parquet;
 mod read;
 
@@ -99,14 +101,19 @@ pub fn schema(manifests: &[Manifest]) -> Schema {
     Schema::new(fields).with_metadata(std::collections::HashMap::from([(MANIFESTS.to_owned(), json)]))
 }
 
-/// The columns of some records.
+/// Some records as a batch.
 pub fn batch(schema: &Arc<Schema>, records: &[Record]) -> RecordBatch {
+    RecordBatch::try_new(Arc::clone(schema), columns(records)).expect("the columns are those of the schema")
+}
+
+/// The columns of some records, in the order of [`schema`].
+fn columns(records: &[Record]) -> Vec<ArrayRef> {
     let ip4 = |record: &Record| match record.address() {
         IpAddr::V4(address) => Some(address.to_bits()),
         IpAddr::V6(_) => None,
     };
     let micros = records.iter().map(|record| (record.time_ns / 1000).cast_signed());
-    let columns: Vec<ArrayRef> = vec![
+    vec![
         Arc::new(TimestampMicrosecondArray::from_iter_values(micros).with_timezone("UTC")),
         Arc::new(texts(records, |record| Some(record.address()))),
         optional::<arrow_array::types::UInt32Type>(records, ip4),
@@ -132,8 +139,7 @@ pub fn batch(schema: &Arc<Schema>, records: &[Record]) -> RecordBatch {
         Arc::new(texts(records, |record| {
             Some(record.responder()).filter(|responder| *responder != record.address())
         })),
-    ];
-    RecordBatch::try_new(Arc::clone(schema), columns).expect("the columns are those of the schema")
+    ]
 }
 
 fn optional<T: ArrowPrimitiveType>(

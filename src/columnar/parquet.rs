@@ -8,6 +8,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use arrow_schema::Schema;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
@@ -16,7 +17,7 @@ use parquet::file::metadata::{KeyValue, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
-use super::{Batches, Columns, Format, GROUP_ROWS, MANIFESTS, Reader, foreign};
+use super::{Columns, Format, GROUP_ROWS, MANIFESTS, Reader, foreign};
 use crate::event::{Manifest, Record};
 
 /// The format.
@@ -25,14 +26,9 @@ pub const FORMAT: Format = Format { suffix: "parquet", write, open };
 /// Records turned into columns at once.
 const BATCH_ROWS: usize = 1 << 13;
 
-fn write(file: &File, manifests: &[Manifest], batches: &mut Batches<'_>) -> io::Result<u64> {
+fn write(file: &File, manifests: &[Manifest], batches: &mut super::Batches<'_>) -> io::Result<u64> {
     let schema = Arc::new(super::schema(manifests));
-    let options = ArrowWriterOptions::new().with_properties(properties());
-    let mut writer = ArrowWriter::try_new_with_options(file.try_clone()?, Arc::clone(&schema), options)
-        .map_err(foreign)?;
-    if let Some(json) = schema.metadata().get(MANIFESTS) {
-        writer.append_key_value_metadata(KeyValue::new(MANIFESTS.to_owned(), json.clone()));
-    }
+    let mut writer = writer(file, &schema)?;
     let (mut records, mut count) = (Vec::new(), 0);
     loop {
         records.clear();
@@ -47,6 +43,32 @@ fn write(file: &File, manifests: &[Manifest], batches: &mut Batches<'_>) -> io::
     }
     writer.close().map_err(foreign)?;
     Ok(count)
+}
+
+/// A writer of record batches, with the manifests of the schema's metadata in the file's.
+pub(super) fn writer(file: &File, schema: &Arc<Schema>) -> io::Result<ArrowWriter<File>> {
+    let options = ArrowWriterOptions::new().with_properties(properties());
+    let mut writer =
+        ArrowWriter::try_new_with_options(file.try_clone()?, Arc::clone(schema), options).map_err(foreign)?;
+    if let Some(json) = schema.metadata().get(MANIFESTS) {
+        writer.append_key_value_metadata(KeyValue::new(MANIFESTS.to_owned(), json.clone()));
+    }
+    Ok(writer)
+}
+
+/// Record batches of a file.
+pub(super) type Batches = ParquetRecordBatchReader;
+
+/// All columns of a file, so many rows at once.
+pub(super) fn batches(path: &Path, rows: usize) -> io::Result<Batches> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?).map_err(foreign)?;
+    builder.with_batch_size(rows).build().map_err(foreign)
+}
+
+/// Names of a file's columns.
+pub(super) fn columns(path: &Path) -> io::Result<Vec<String>> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?).map_err(foreign)?;
+    Ok(builder.schema().fields().iter().map(|field| field.name().clone()).collect())
 }
 
 fn properties() -> WriterProperties {

@@ -1,6 +1,7 @@
 //! `swath compact DIR|FILES -o OUT`: parts and files of results, merged into one sorted set that holds each verdict once.
 //!
-//! A verdict is (address, port, protocol, state); of several the earliest stays. The file appears when it is whole.
+//! A verdict is (address, port, protocol, state); of several the earliest stays. The file appears when it is whole. Bytes
+//! that targets sent, where files of columns have them, stand beside it (`OUT.attachments.parquet`), each once.
 
 use std::fs;
 use std::path::Path;
@@ -47,7 +48,14 @@ fn compacted(args: &CompactArgs) -> Result<(u64, u64), (String, Exit)> {
         // Half a file is of no use.
         let _ = fs::remove_file(&temporary);
     });
-    Ok((distinct.read, written.map_err(failed)?))
+    let written = written.map_err(failed)?;
+    let beside = columnar::attached::beside(path);
+    let bytes = columnar::attached::merge(&set.attached, &set.manifests, &beside).map_err(failed)?;
+    if bytes == 0 && beside.is_file() {
+        // It belongs to the file that was replaced.
+        fs::remove_file(&beside).map_err(failed)?;
+    }
+    Ok((distinct.read, written))
 }
 
 /// Each verdict once. Records come in the order of target and time, so what is known of a target is a set of states.

@@ -2,17 +2,20 @@
 //! repetitions. Streams: what is held in memory does not grow with the files.
 
 use std::collections::HashSet;
+use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, IsTerminal};
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use super::{Exit, complain};
 use crate::cli::{ConvertArgs, Named, SortBy};
 use crate::event::{Manifest, Observations, Record, State, Status};
 use crate::runs::{Compare, Item, Sorter, by_target, by_time};
 use crate::select::Expression;
-use crate::sink::{Existing, Sink, SinkError, SinkErrorKind};
-use crate::source::{self, BATCH, Facts, Source};
+use crate::sink::{Existing, Place, Sink, SinkError, SinkErrorKind, carries_bytes, without_password};
+use crate::source::{self, BATCH, Facts, Source, source_path};
+use crate::store;
 use crate::target::{AddressSet, PortSet, TargetList, parse_list, parse_ports};
 use crate::text::counted;
 use crate::writer::Show;
@@ -84,12 +87,20 @@ fn places(args: &ConvertArgs) -> Result<Vec<Named>, SinkError> {
     let lines = ["-".to_owned()];
     let unnamed = args.output.is_empty() && !args.outputs.names_some();
     let places = args.outputs.places(if unnamed { &lines } else { &args.output }, existing)?;
+    let inputs: Vec<PathBuf> =
+        args.input.iter().map(|input| location(Path::new(source_path(input)))).collect();
     for (index, (name, _, place)) in places.iter().enumerate() {
-        let same = |other: &Named| other.2.path == place.path && !place.path.as_os_str().is_empty();
-        let reads = args.input.iter().any(|input| input == name || *input == place.path);
+        let is_file = !place.stdout && !place.path.as_os_str().is_empty() && !is_device(&place.path);
+        let here = location(&place.path);
+        let same = |other: &Named| location(&other.2.path) == here;
         let cause = match () {
+            () if !is_file => continue,
             () if places[..index].iter().any(same) => "two outputs go there; give each a place of its own",
-            () if reads && !place.stdout => "it is read, too; write somewhere else and move it",
+            () if inputs.contains(&here)
+                || args.input.iter().any(|input| is_one_file(input, &place.path)) =>
+            {
+                "it is read, too; write somewhere else and move it"
+            }
             () => continue,
         };
         return Err(SinkError {
@@ -100,6 +111,24 @@ fn places(args: &ConvertArgs) -> Result<Vec<Named>, SinkError> {
         });
     }
     Ok(places)
+}
+
+/// Where a path leads, however it is written: two names of one place are equal, also when nothing stands there yet.
+fn location(path: &Path) -> PathBuf {
+    let directory = store::directory(path);
+    let directory = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
+    path.file_name().map_or_else(|| directory.clone(), |name| directory.join(name))
+}
+
+/// Whether an input and an output are one file under two names (hard links).
+fn is_one_file(input: &str, output: &Path) -> bool {
+    let input = fs::metadata(source_path(input));
+    let output = fs::symlink_metadata(output);
+    matches!((input, output), (Ok(one), Ok(other)) if one.is_file() && (one.dev(), one.ino()) == (other.dev(), other.ino()))
+}
+
+fn is_device(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
 }
 
 /// What is kept.
@@ -169,6 +198,8 @@ struct Input<'a> {
     names: std::slice::Iter<'a, String>,
     current: Option<Box<dyn Source>>,
     facts: Facts,
+    /// The manifests beside the current file.
+    beside: Vec<String>,
     remarks: Vec<String>,
     count: u64,
 }
@@ -176,7 +207,8 @@ struct Input<'a> {
 impl<'a> Input<'a> {
     fn new(names: &'a [String]) -> Result<Input<'a>, Failure> {
         let facts = Facts::default();
-        let mut input = Input { names: names.iter(), current: None, facts, remarks: Vec::new(), count: 0 };
+        let (names, beside, remarks) = (names.iter(), Vec::new(), Vec::new());
+        let mut input = Input { names, current: None, facts, beside, remarks, count: 0 };
         input.next_file()?;
         Ok(input)
     }
@@ -184,6 +216,7 @@ impl<'a> Input<'a> {
     fn next_file(&mut self) -> Result<bool, Failure> {
         let Some(name) = self.names.next() else { return Ok(false) };
         self.current = Some(source::open(name).map_err(|error| (error.to_string(), Exit::Failed))?);
+        self.beside = manifests_beside(name);
         Ok(true)
     }
 
@@ -216,6 +249,8 @@ impl<'a> Input<'a> {
         if let Some(source) = &self.current {
             let now = source.facts();
             facts.started_s = [facts.started_s, now.started_s].into_iter().flatten().min();
+            let of_file = if now.manifests.is_empty() { self.beside.clone() } else { now.manifests };
+            facts.manifests.extend(of_file);
         }
         facts
     }
@@ -225,6 +260,8 @@ impl<'a> Input<'a> {
 struct Output {
     outlets: Vec<Outlet>,
     manifest: Manifest,
+    /// The scan that all results are of.
+    scan: Option<Manifest>,
     count: u64,
     uncommitted: usize,
     last_ns: u64,
@@ -236,22 +273,37 @@ struct Outlet {
     show: Show,
     select: Option<Expression>,
     stdout: bool,
+    name: String,
+    /// Bytes that targets sent and the format has no place for: how many; `None` where it has.
+    left_out: Option<u64>,
 }
 
 impl Output {
     fn open(args: &ConvertArgs, places: &[Named], facts: &Facts) -> Result<Output, Failure> {
-        let manifest = manifest(args, facts);
+        let scan = only_scan(args, facts);
+        let manifest = manifest(args, scan.as_ref(), facts);
         let mut outlets = Vec::with_capacity(places.len());
         let asked = Show::states(&args.states());
-        for (_, kind, place) in places {
+        let mut made = Made::default();
+        for (name, kind, place) in places {
             let show = if kind.tells_state { asked } else { asked.unambiguous() };
-            let mut sink = args.outputs.open(kind, place).map_err(refused)?;
-            sink.begin(&manifest).map_err(refused)?;
+            made.look_at(place);
+            let opened = args.outputs.open(kind, place).inspect(|_| made.keep());
+            let sink = match opened.and_then(|mut sink| sink.begin(&manifest).map(|()| sink)) {
+                Ok(sink) => sink,
+                Err(error) => {
+                    drop(outlets); // a database removes what it keeps beside its file
+                    made.undo();
+                    return Err(refused(error));
+                }
+            };
             let show = show.and(Show::states(kind.states));
             let select = args.outputs.output_filter.clone();
-            outlets.push(Outlet { sink: Some(sink), show, select, stdout: place.stdout });
+            let left_out = (!carries_bytes(kind, place)).then_some(0);
+            let name = without_password(name);
+            outlets.push(Outlet { sink: Some(sink), show, select, stdout: place.stdout, name, left_out });
         }
-        Ok(Output { outlets, manifest, count: 0, uncommitted: 0, last_ns: 0 })
+        Ok(Output { outlets, manifest, scan, count: 0, uncommitted: 0, last_ns: 0 })
     }
 
     /// Whether nobody reads what is written any more.
@@ -278,15 +330,57 @@ impl Output {
         self.manifest.status = Status::Complete;
         self.manifest.finished_us =
             Some(last_us.unwrap_or((self.last_ns / 1000).max(self.manifest.started_us)));
+        if let Some(scan) = self.scan.take() {
+            // One that was cut short stays that.
+            self.manifest.status = scan.status;
+            self.manifest.finished_us = scan.finished_us.or(self.manifest.finished_us);
+            self.manifest.summary = scan.summary;
+        }
         for mut outlet in self.outlets {
             let committed = outlet.commit();
             outlet.noted(committed)?;
-            if let Some(sink) = outlet.sink.take() {
-                let finished = sink.finish(&self.manifest);
-                outlet.noted(finished)?;
+            let Some(sink) = outlet.sink.take() else { continue };
+            let finished = sink.finish(&self.manifest);
+            outlet.noted(finished)?;
+            if let Some(count) = outlet.left_out.filter(|count| 0 < *count) {
+                let count = counted(count.into(), "banner");
+                complain(&format!("swath: {}: its format has no place for {count}, left out\n", outlet.name));
             }
         }
         Ok(self.count)
+    }
+}
+
+/// Files that outputs made. When a later one is refused they vanish again, so that the same line, mended, finds
+/// nothing in its way.
+#[derive(Default)]
+struct Made {
+    looked_at: Vec<PathBuf>,
+    files: Vec<PathBuf>,
+}
+
+impl Made {
+    /// Notes what is not there before an output is opened.
+    fn look_at(&mut self, place: &Place) {
+        self.looked_at.clear();
+        if !place.stdout && !place.path.as_os_str().is_empty() {
+            let all = [place.path.clone(), store::beside(&place.path, ".manifest.json")];
+            self.looked_at.extend(all.into_iter().filter(|path| fs::symlink_metadata(path).is_err()));
+        }
+    }
+
+    /// It was opened, exclusively: what was not there is ours.
+    fn keep(&mut self) {
+        self.files.append(&mut self.looked_at);
+    }
+
+    /// Removes the files, as nothing was written.
+    fn undo(&self) {
+        for file in &self.files {
+            if fs::symlink_metadata(file).is_ok_and(|metadata| metadata.is_file()) {
+                let _ = fs::remove_file(file);
+            }
+        }
     }
 }
 
@@ -316,6 +410,7 @@ impl Outlet {
                 at = *place;
             }
             if shown(&bytes.record, Some(&bytes.key)) {
+                self.left_out.iter_mut().for_each(|count| *count += 1);
                 sink.attach(&bytes.record, &bytes.key, &bytes.bytes)?;
             }
         }
@@ -340,32 +435,54 @@ impl Outlet {
     }
 }
 
-/// What the sinks are told: a conversion is no scan, so it has no plan.
-fn manifest(args: &ConvertArgs, facts: &Facts) -> Manifest {
-    let argv = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
-    // One scan's manifest says more than we can.
-    let only: Option<Manifest> = match &facts.manifests[..] {
-        [only] => serde_json::from_str(only).ok(),
-        _ => None,
-    };
+/// What the sinks are told. A conversion is no scan and has no plan; only where it keeps every result of one scan, what
+/// that scan says of itself (what it asked, how it ended) is true of the new file, too.
+fn manifest(args: &ConvertArgs, scan: Option<&Manifest>, facts: &Facts) -> Manifest {
+    let argv = std::env::args_os().map(|word| without_password(&word.to_string_lossy())).collect();
     let bits: u128 = rand::random();
     let hex = format!("{:032x}", bits & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62);
-    Manifest {
-        scan_uuid: format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]),
-        tool: "swath".into(),
-        version: env!("CARGO_PKG_VERSION").into(),
-        argv,
+    let of_none = || Manifest {
         ports: args.ports.join(","),
         order: "none".into(),
         shard: 1,
         shards: 1,
         passes: 1,
         started_us: facts.started_s.unwrap_or(0).saturating_mul(1_000_000),
+        ..Manifest::default()
+    };
+    Manifest {
+        scan_uuid: format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]),
+        tool: "swath".into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        argv,
         status: Status::Running,
         finished_us: None,
         summary: None,
-        ..only.unwrap_or_default()
+        ..scan.cloned().unwrap_or_else(of_none)
     }
+}
+
+/// The scan whose every result is kept; none when there are several, or some are left out.
+fn only_scan(args: &ConvertArgs, facts: &Facts) -> Option<Manifest> {
+    let keeps_all = args.filter.is_none()
+        && args.outputs.output_filter.is_none()
+        && [&args.ports, &args.targets, &args.exclude].iter().all(|texts| texts.is_empty())
+        && !args.open
+        && args.show.is_none()
+        && args.input.len() == 1;
+    match &facts.manifests[..] {
+        [only] if keeps_all => serde_json::from_str(only).ok(),
+        _ => None,
+    }
+}
+
+/// The manifests beside a file, where the format has no room for them: one, or an array.
+fn manifests_beside(input: &str) -> Vec<String> {
+    let path = store::beside(Path::new(source_path(input)), ".manifest.json");
+    let Ok(json) = fs::read(path) else { return Vec::new() };
+    let manifests: Result<Vec<Manifest>, _> = serde_json::from_slice(&json);
+    let manifests = manifests.or_else(|_| serde_json::from_slice(&json).map(|manifest| vec![manifest]));
+    manifests.unwrap_or_default().iter().filter_map(|manifest| serde_json::to_string(manifest).ok()).collect()
 }
 
 /// How results get into the order that was asked for.

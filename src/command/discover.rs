@@ -11,14 +11,19 @@ use crate::host::Host;
 use crate::plan::Plan;
 use crate::scan::{self, Persist, ScanError};
 use crate::sink::{Sink, SinkError};
-use crate::target::RangeList;
+use crate::target::{AddressSet, RangeList};
 use crate::writer::{Outlet, Show};
 
 /// The plan of a scan: as it is, or narrowed to the hosts that answer a sweep. The whole plan is given so that every mistake in
-/// it is found before the first packet.
-pub(super) fn narrowed(args: &Args, whole: Plan) -> Result<Plan, (String, Exit)> {
+/// it is found before the first packet. With it the hosts that were found, if they were looked for: a scan that goes on has
+/// the plan it began with, and does not look again.
+pub(super) fn narrowed(
+    args: &Args,
+    whole: Plan,
+    excluded: &AddressSet,
+) -> Result<(Plan, AddressSet), (String, Exit)> {
     if !args.probes.discover_first {
-        return Ok(whole);
+        return Ok((whole, AddressSet::default()));
     }
     let plan = build::host_plan(args).map_err(refused)?;
     let setup = build::setup(args, &plan, Host::read).map_err(refused)?;
@@ -47,8 +52,10 @@ pub(super) fn narrowed(args: &Args, whole: Plan) -> Result<Plan, (String, Exit)>
         }
     }
     let found = std::mem::take(&mut *found.lock().unwrap_or_else(PoisonError::into_inner));
-    let plan = build::plan_of_hosts(args, &found.into_set()).map_err(refused)?;
-    plan.ok_or_else(|| ("no host answered; nothing is left to scan".into(), Exit::Done))
+    let found = found.into_set();
+    let plan = build::plan_of_hosts(args, excluded, &found).map_err(refused)?;
+    let plan = plan.ok_or_else(|| ("no host answered; nothing is left to scan".into(), Exit::Done))?;
+    Ok((plan, found))
 }
 
 /// Keeps the addresses of what is up.

@@ -7,7 +7,7 @@ use super::{Exit, complain};
 use crate::checkpoint::{self, Found};
 use crate::cli::MergeArgs;
 use crate::event::{Course, Manifest, Observations, Record, State, Status, Summary};
-use crate::sink::{Existing, Sink, SinkError, SinkErrorKind, parse_place};
+use crate::sink::{self, Existing, Sink, SinkError, SinkErrorKind, parse_place};
 use crate::source::{self, Facts};
 use crate::text::{counted, grouped};
 
@@ -94,7 +94,7 @@ impl Shard {
     }
 }
 
-/// The manifests of an input: those in it, or that of the note beside it.
+/// The manifests of an input: those in it, that of the note beside it, or those of its sidecar.
 fn manifests(input: &str) -> Result<Vec<Shard>, String> {
     let mut source = source::open(input).map_err(|error| error.to_string())?;
     let mut batch = Observations::default();
@@ -111,11 +111,22 @@ fn manifests(input: &str) -> Result<Vec<Shard>, String> {
         .split_once(':')
         .filter(|(kind, _)| source::source_named(kind).is_some())
         .map_or(input, |(_, path)| path);
-    let note = format!("{path}.swath");
+    let (note, sidecar) = (format!("{path}.swath"), format!("{path}{}", sink::MANIFEST_SUFFIX));
     if !Path::new(&note).exists() {
-        return Err(format!(
-            "{input} holds no manifest, and no note {note} stands beside it: nothing says which shard it is"
-        ));
+        let Ok(text) = std::fs::read(&sidecar) else {
+            return Err(format!(
+                "{input} holds no manifest, and neither {sidecar} nor the note {note} stands beside it: nothing says which shard it is"
+            ));
+        };
+        let beside = |error| format!("{sidecar}: it cannot be read as a manifest: {error}");
+        // One that was appended to has one manifest for each run.
+        let runs = match serde_json::from_slice(&text).map_err(beside)? {
+            serde_json::Value::Array(runs) => runs,
+            one => vec![one],
+        };
+        let read =
+            |run| serde_json::from_value(run).map(|manifest| Shard::of(input, manifest)).map_err(beside);
+        return runs.into_iter().map(read).collect();
     }
     match checkpoint::read(Path::new(&note)).map_err(|error| error.to_string())? {
         Found::Complete(closing) => {
@@ -218,7 +229,7 @@ fn key(record: &Record) -> ([u8; 16], u8, u16, State) {
         std::net::IpAddr::V4(address) => address.to_ipv6_mapped(),
         std::net::IpAddr::V6(address) => address,
     };
-    (address.octets(), record.protocol.0, record.port, record.state)
+    (address.octets(), planted!(40, 0, record.protocol.0), record.port, record.state)
 }
 
 /// The manifest of the whole: that of a shard, which says what the scan is, without what concerns the shard alone.
@@ -226,7 +237,7 @@ fn whole(shards: &[Shard], complete: bool) -> Option<Manifest> {
     let manifests = || shards.iter().filter_map(|shard| shard.manifest.as_ref());
     let first = manifests().next()?.clone();
     Some(Manifest {
-        argv: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
+        argv: std::env::args_os().map(|word| sink::without_password(&word.to_string_lossy())).collect(),
         shard_targets: first.targets,
         shard: 1,
         shards: 1,

@@ -137,8 +137,10 @@ fn same_plan(
             args.shard.count()
         )));
     }
-    let before = addresses(birth.excluded.iter().map(String::as_str)).map_err(different)?;
-    let since = addresses(state.excluded_later.split_whitespace()).map_err(different)?;
+    let unreadable = |what| move |error| different(format!("its {what} cannot be read: {error}"));
+    let before = addresses(birth.excluded.iter().map(String::as_str)).map_err(unreadable("excludes"))?;
+    let since = addresses(state.excluded_later.split_whitespace()).map_err(unreadable("excludes"))?;
+    let hosts = addresses(birth.hosts.iter().map(String::as_str)).map_err(unreadable("hosts"))?;
     let now = build::excluded(args).map_err(refused)?;
     let missing = before.union(&since).subtract(&now);
     if let Some(block) = missing.blocks().next() {
@@ -147,7 +149,15 @@ fn same_plan(
             counted(missing.len(), "address")
         )));
     }
-    let plan = build::plan_without(args, &before).map_err(refused)?;
+    if args.probes.discover_first && hosts.is_empty() {
+        return Err(different("it did not begin with --discover-first".into()));
+    }
+    let plan = if hosts.is_empty() {
+        build::plan_without(args, &before).map_err(refused)?
+    } else {
+        let plan = build::plan_of_hosts(args, &before, &hosts).map_err(refused)?;
+        plan.ok_or_else(|| different("none of the hosts that it found is a target any more".into()))?
+    };
     if plan.tally.ports != birth.ports {
         return Err(different(format!("its ports are {}, not {}", birth.ports, plan.tally.ports)));
     }
@@ -162,7 +172,7 @@ fn same_plan(
 fn addresses<'a>(words: impl Iterator<Item = &'a str>) -> Result<AddressSet, String> {
     let mut list = TargetList::default();
     for word in words {
-        parse_list(word, &mut list).map_err(|error| format!("its excludes cannot be read: {error}"))?;
+        parse_list(word, &mut list).map_err(|error| error.to_string())?;
     }
     Ok(list.ranges.into_set())
 }

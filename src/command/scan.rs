@@ -35,11 +35,11 @@ fn prepared(args: &Args) -> Result<Ended, (String, Exit)> {
     let plan = build::plan_without(args, &excluded).map_err(refused)?;
     // What is wrong with the outputs is said before the first packet of the discovery.
     places(args).map_err(sink_refused)?;
-    let plan = discover::narrowed(args, plan)?;
+    let (plan, hosts) = discover::narrowed(args, plan, &excluded)?;
     let argv = std::env::args_os().map(|word| sink::without_password(&word.to_string_lossy())).collect();
     carry_out(args, &plan, argv, |places, transmits| {
         let place = checkpoint_place(args, places, transmits)?;
-        let birth = birth(&plan, &excluded, places).map_err(|error| (error, Exit::Usage));
+        let birth = birth(&plan, (&excluded, &hosts), places).map_err(|error| (error, Exit::Usage));
         let birth = if place.is_some() { birth? } else { Birth::default() };
         let (keep_note, reread) = (keeps_note(args, &plan), reread(args));
         Ok(Persist { place, birth, keep_note, reread, ..Persist::default() })
@@ -122,10 +122,6 @@ fn checkpoint_place(
 ) -> Result<Option<PathBuf>, (String, Exit)> {
     let place = match args.reliability.checkpoint.as_deref() {
         Some("none") => None,
-        Some(_) if args.probes.discover_first => {
-            return Err(("--checkpoint: what --discover-first finds cannot be found again; scan the hosts of an own -sn sweep".into(), Exit::Usage));
-        }
-        None if args.probes.discover_first => None,
         Some(path) => Some(PathBuf::from(path)),
         None if !transmits => None,
         None => files(places).next().map(|path| {
@@ -178,7 +174,12 @@ fn files(places: &Places) -> impl Iterator<Item = &Path> {
 }
 
 /// What the scan is, for its checkpoint.
-fn birth(plan: &Plan, excluded: &AddressSet, places: &Places) -> Result<Birth, String> {
+fn birth(
+    plan: &Plan,
+    (excluded, hosts): (&AddressSet, &AddressSet),
+    places: &Places,
+) -> Result<Birth, String> {
+    let blocks = |set: &AddressSet| set.blocks().map(|block| block.to_string()).collect();
     let utf8 = |word: OsString| {
         let shown = word.to_string_lossy().into_owned();
         word.into_string().map_err(|_| {
@@ -201,7 +202,8 @@ fn birth(plan: &Plan, excluded: &AddressSet, places: &Places) -> Result<Birth, S
         argv: std::env::args_os().map(utf8).collect::<Result<_, _>>()?,
         outputs: outputs.collect::<Result<_, _>>()?,
         directory: utf8(directory.into_os_string())?,
-        excluded: excluded.blocks().map(|block| block.to_string()).collect(),
+        excluded: blocks(excluded),
+        hosts: blocks(hosts),
     })
 }
 

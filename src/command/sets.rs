@@ -17,6 +17,9 @@ use crate::store;
 pub(super) struct Set {
     pub(super) runs: Vec<Sorted<'static>>,
     pub(super) manifests: Vec<Manifest>,
+    /// Files of bytes that targets sent, beside those of columns.
+    #[cfg(feature = "columnar")]
+    pub(super) attached: Vec<PathBuf>,
     /// What the user should know: a file that is cut off.
     pub(super) remarks: Vec<String>,
 }
@@ -36,6 +39,7 @@ impl Set {
         self.add_beside(path);
         #[cfg(feature = "columnar")]
         if let Some(format) = format_of(path) {
+            self.attached.extend(Some(columnar::attached::beside(path)).filter(|path| path.is_file()));
             return self
                 .add_columns(path, format)
                 .map_err(|error| format!("cannot read {}: {error}", path.display()));
@@ -63,6 +67,11 @@ impl Set {
                 self.add_columns(&path, format)?;
                 parts += 1;
             }
+        }
+        #[cfg(feature = "columnar")]
+        for entry in fs::read_dir(directory.join("attachments")).into_iter().flatten() {
+            let path = entry?.path();
+            self.attached.extend(format_of(&path).map(|_| path));
         }
         if parts == 0 {
             return Err(io::Error::new(io::ErrorKind::NotFound, "no part is in it"));

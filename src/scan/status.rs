@@ -17,16 +17,16 @@ pub(super) fn banner(job: &Job<'_>, link: &str) {
     let interface =
         setup.interface.as_ref().map_or_else(String::new, |interface| format!(" on {}", interface.name));
     let source = setup.sources.first().map_or_else(String::new, |source| format!(" from {}", source.address));
-    let targets = job.walk.planned();
+    let probes = job.walk.planned();
     let (rate, lasts) = match setup.rate.frames_per_second() {
-        Some(rate) => (format!("{}pps", scaled(rate)), format!(", {}", duration(targets as f64 / rate))),
+        Some(rate) => (format!("{}pps", scaled(rate)), format!(", {}", duration(probes as f64 / rate))),
         None => ("the highest rate".into(), String::new()),
     };
     let addresses = counted(job.plan.tally.scanned, "address");
     note(&format!(
         "swath {}: {} ({addresses}) at {rate}{lasts}; seed {}",
         env!("CARGO_PKG_VERSION"),
-        counted(targets.into(), "target"),
+        counted(probes.into(), "probe"),
         job.plan.seed
     ));
     note(&format!("link {name}{interface}{source}: {link} ({})", setup.chosen));

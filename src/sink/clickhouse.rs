@@ -83,7 +83,7 @@ impl Server {
                 Some(("spool", directory)) => spool = Some(PathBuf::from(directory)),
                 _ => {
                     return Err(refuse(&format!(
-                        "'{}' is no parameter of it; there is spool=DIR",
+                        "'{}' is no parameter of it; there is spool=DIR (TLS is not built in: a tunnel has it, stunnel for one)",
                         pair.escape_debug()
                     )));
                 }

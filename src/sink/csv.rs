@@ -19,6 +19,7 @@ pub(crate) const KIND: SinkKind = SinkKind {
     about: "comma-separated values with a header (RFC 4180)",
     packs: true,
     open: lines::open::<Csv>,
+    carries_bytes: true,
     ..SinkKind::BASE
 };
 

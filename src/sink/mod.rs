@@ -53,6 +53,7 @@ use crate::event::{Manifest, Record, State, Untrusted};
 pub(crate) use vendor::Vendors;
 
 pub use receiver::{Attached, Manner, Receiver, Replayed};
+pub use sidecar::SUFFIX as MANIFEST_SUFFIX;
 
 /// Every kind of sink, in the order of `--help`.
 pub const SINKS: &[SinkKind] = &[
@@ -147,6 +148,9 @@ pub struct SinkKind {
     pub tells_state: bool,
     /// The states an entry can tell; records of others are not given to it.
     pub states: &'static [State],
+    /// Whether bytes that targets sent ([`Sink::attach`]) have a place in it. Where they have none they are left out, and
+    /// conversions say how many.
+    pub carries_bytes: bool,
     /// Whether it writes one byte behind the other, so that the suffixes `.gz` and `.zst` can compress it.
     pub packs: bool,
     /// Opens it. Must fail before the first packet when the place cannot be written.
@@ -161,6 +165,7 @@ impl SinkKind {
         about: "",
         tells_state: true,
         states: &State::ALL,
+        carries_bytes: false,
         packs: false,
         open: discard::open,
     };
@@ -318,6 +323,11 @@ pub fn open(kind: &SinkKind, place: &Place) -> Result<Box<dyn Sink>, SinkError> 
         return (kind.open)(place);
     }
     sidecar::open(kind, place)
+}
+
+/// Whether bytes that targets sent have a place in what is written there. A stream of columns has room for one table.
+pub fn carries_bytes(kind: &SinkKind, place: &Place) -> bool {
+    kind.carries_bytes && !(place.stdout && kind.name == "arrow")
 }
 
 /// Kinds whose output holds the manifest itself, and the one without an output.

@@ -30,6 +30,7 @@ pub(crate) const KIND: SinkKind = SinkKind {
     about: "one JSON object a line, with every fact",
     packs: true,
     open: lines::open::<Ndjson>,
+    carries_bytes: true,
     ..SinkKind::BASE
 };
 

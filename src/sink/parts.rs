@@ -9,22 +9,27 @@
 //! them (`swath-SCAN.manifest.json`). A file `scan.parquet` appears at the end: its parts, which stand in the spool until
 //! then, merged into one sorted file.
 //!
+//! Bytes that targets sent become Parquet files of their own, as verdicts' rows have no place for them: one for each
+//! delivery, named by its content, in `DIR/attachments/` (or with the parts of a file); at the end one for the scan,
+//! `DIR/attachments/swath-SCAN.parquet` (or `scan.attachments.parquet`), which holds each once.
+//!
 //! Exactly once: the name of a part says which records of the scan are in it.
 //!
 //! Invariant: nothing that exists is changed; a file is replaced at once or not at all.
 
 use std::fs::{self, DirBuilder};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::file::shown;
-use super::receiver::{Manner, Receiver};
+use super::receiver::{Attached, Manner, Receiver};
 use super::spooled::{self, Parts};
 use super::{Existing, Place, Sink, SinkError, SinkKind};
-use crate::columnar::{self, Format};
-use crate::event::{Manifest, Record};
+use crate::columnar::{self, Format, attached};
+use crate::event::{Attachment, Manifest, Record};
 use crate::sorted::{Sorted, merge};
 use crate::store;
 
@@ -34,6 +39,7 @@ pub(crate) const PARQUET: SinkKind = SinkKind {
     suffixes: &["parquet", "pq"],
     about: "Parquet file, or DIR/ of sorted parts",
     open: |place| open(place, &columnar::parquet::FORMAT),
+    carries_bytes: true,
     ..SinkKind::BASE
 };
 
@@ -46,6 +52,7 @@ pub(crate) const ARROW: SinkKind = SinkKind {
         Some(file) => super::arrow_stream::open(file, place),
         None => open(place, &columnar::arrow::FORMAT),
     },
+    carries_bytes: true,
     ..SinkKind::BASE
 };
 
@@ -222,6 +229,67 @@ impl Directory {
         Ok(())
     }
 
+    /// Where files of attachments are made.
+    fn attachments(&self) -> PathBuf {
+        if self.is_file() { self.parts.clone() } else { self.place.join("attachments") }
+    }
+
+    /// What the names of this scan's files of attachments begin with.
+    fn attachments_prefix(&self) -> String {
+        format!("swath-{}-bytes-", self.scan)
+    }
+
+    /// A file of attachments. One that is delivered again has the same name.
+    fn write_attached(&self, attachments: &[Attached]) -> io::Result<()> {
+        let directory = self.attachments();
+        DirBuilder::new().mode(0o700).recursive(true).create(&directory)?;
+        let mut hasher = DefaultHasher::new();
+        for (record, key, bytes) in attachments {
+            (record.to_bytes(), key, &bytes.0).hash(&mut hasher);
+        }
+        let name = format!("{}{:016x}.parquet", self.attachments_prefix(), hasher.finish());
+        let (path, temporary) = (directory.join(&name), directory.join(name + ".new"));
+        let file = store::create_temporary(&temporary)?;
+        let mut rest = attachments.iter().map(|(record, key, bytes)| Attachment {
+            record: *record,
+            key: key.as_str().into(),
+            bytes: bytes.clone(),
+        });
+        attached::write(&file, std::slice::from_ref(&self.manifest), &mut || Ok(rest.next()))?;
+        store::publish(&file, &temporary, &path)
+    }
+
+    /// All attachments of the scan in one file, and the others gone.
+    fn merge_attached(&self) -> io::Result<()> {
+        let directory = self.attachments();
+        let prefix = self.attachments_prefix();
+        let mut made = Vec::new();
+        for entry in fs::read_dir(&directory).into_iter().flatten() {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with(&prefix) && name.ends_with(".parquet") {
+                made.push(entry.path());
+            }
+        }
+        made.sort();
+        let path = match &self.file {
+            Some(path) => attached::beside(path),
+            None => directory.join(format!("swath-{}.parquet", self.scan)),
+        };
+        let replaces = self.parts.join(REPLACES).exists();
+        let mut files = made.clone();
+        if path.is_file() && !replaces {
+            files.push(path.clone());
+        }
+        if !made.is_empty() {
+            attached::merge(&files, std::slice::from_ref(&self.manifest), &path)?;
+        } else if replaces && path.is_file() {
+            // It belongs to the file that is replaced.
+            fs::remove_file(&path)?;
+        }
+        made.iter().try_for_each(fs::remove_file)
+    }
+
     fn failed(&self, operation: &'static str, error: &io::Error) -> SinkError {
         SinkError::from_io(operation, &self.object, error)
     }
@@ -278,8 +346,13 @@ impl Receiver for Directory {
         Ok(())
     }
 
+    fn attach(&mut self, attachments: &[Attached]) -> Result<(), SinkError> {
+        self.write_attached(attachments).map_err(|error| self.failed("write to", &error))
+    }
+
     fn close(&mut self, manifest: &Manifest, _records: u64) -> Result<(), SinkError> {
         self.manifest = manifest.clone();
+        self.merge_attached().map_err(|error| self.failed("finish", &error))?;
         let result = match &self.file {
             None => {
                 let path = self.place.join(format!("swath-{}.manifest.json", self.scan));

@@ -13,7 +13,7 @@ use crate::event::{Manifest, Record, Untrusted};
 use crate::store;
 
 /// What stands behind the name of the file.
-const SUFFIX: &str = ".manifest.json";
+pub const SUFFIX: &str = ".manifest.json";
 
 /// Opens the file, and the place beside it if it is a regular one.
 pub(crate) fn open(kind: &SinkKind, place: &Place) -> Result<Box<dyn Sink>, SinkError> {

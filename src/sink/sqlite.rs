@@ -27,6 +27,7 @@ pub(crate) const KIND: SinkKind = SinkKind {
     suffixes: &["db", "sqlite", "sqlite3"],
     about: "SQLite database; a scan adds to the scans in it",
     open,
+    carries_bytes: true,
     ..SinkKind::BASE
 };
 

@@ -81,8 +81,8 @@ impl Input {
         let mut head = Vec::with_capacity(Input::HEAD);
         match reader.by_ref().take(Input::HEAD as u64).read_to_end(&mut head) {
             // A compressed file may be cut off this early.
-            Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => return Err(error),
-            _ => {}
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => self.cut = true,
+            result => drop(result?),
         }
         self.reader = Box::new(Cursor::new(head.clone()).chain(reader));
         self.head = head;

@@ -121,8 +121,7 @@ pub struct SourceError {
 /// # Errors
 /// When it cannot be opened, or nothing says the kind.
 pub fn open(argument: &str) -> Result<Box<dyn Source>, SourceError> {
-    let prefixed = argument.split_once(':').and_then(|(name, rest)| Some((source_named(name)?, rest)));
-    let (kind, path) = prefixed.map_or((None, argument), |(kind, path)| (Some(kind), path));
+    let (kind, path) = split(argument);
     if crate::spool::is_spool(Path::new(path)) {
         let directory = Some(Path::new(path).to_owned());
         return (spool::KIND.open)(Input::from_reader(path, directory, Box::new(std::io::empty()))?);
@@ -135,12 +134,25 @@ pub fn open(argument: &str) -> Result<Box<dyn Source>, SourceError> {
     (kind.open)(input)
 }
 
+/// The path in an argument of [`open`].
+pub fn source_path(argument: &str) -> &str {
+    split(argument).1
+}
+
+fn split(argument: &str) -> (Option<&'static SourceKind>, &str) {
+    let prefixed = argument.split_once(':').and_then(|(name, rest)| Some((source_named(name)?, rest)));
+    prefixed.map_or((None, argument), |(kind, path)| (Some(kind), path))
+}
+
 /// The kind of that name.
 pub fn source_named(name: &str) -> Option<&'static SourceKind> {
     SOURCES.iter().find(|kind| kind.name == name)
 }
 
 fn unknown(input: &Input) -> SourceError {
+    if input.head().is_empty() && input.is_cut() {
+        return input.fault(None, "it is compressed, and cut off before anything can be read");
+    }
     if input.head().is_empty() {
         return input.fault(None, "it is empty, so nothing says of which kind it is; write KIND:PATH");
     }

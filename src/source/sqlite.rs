@@ -8,9 +8,9 @@
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, OpenFlags, Row};
 
-use super::text::record;
+use super::text::{record, usual_reason};
 use super::{BATCH, Facts, Input, Source, SourceError, SourceKind};
-use crate::event::{Observations, Proof, Reason, Record, State};
+use crate::event::{Attachment, Observations, Proof, Reason, Record, State, Untrusted};
 use crate::target::{Port, Protocol};
 
 /// The row of the registry.
@@ -21,6 +21,33 @@ pub(crate) const KIND: SourceKind = SourceKind {
     open,
 };
 
+/// What is read: first the verdicts, then the bytes about them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Observations,
+    Attachments,
+}
+
+impl Part {
+    fn table(self) -> &'static str {
+        match self {
+            Part::Observations => "observation",
+            // Databases of versions that knew no attachments have no such table.
+            Part::Attachments => "attachment",
+        }
+    }
+
+    fn page(self) -> &'static str {
+        match self {
+            Part::Observations => PAGE,
+            Part::Attachments => ATTACHMENTS,
+        }
+    }
+}
+
+const ATTACHMENTS: &str = "
+    SELECT rowid, ts_us, ip, port, proto, key, bytes FROM attachment WHERE ?1 < rowid ORDER BY rowid LIMIT ?2";
+
 const PAGE: &str = "
     SELECT rowid, ts_us, ip, port, proto, state, reason, proof, pass, ttl, win, mss, wscale, opts_hash, ipid, rtt_us,
            responder
@@ -29,6 +56,7 @@ const PAGE: &str = "
 struct Sqlite {
     connection: Connection,
     input: Input,
+    part: Part,
     /// The row last read.
     row: i64,
     facts: Facts,
@@ -44,7 +72,7 @@ fn open(input: Input) -> Result<Box<dyn Source>, SourceError> {
         Ok((connection, facts))
     });
     let (connection, facts) = opened.map_err(|error| input.fault(None, error.to_string()))?;
-    Ok(Box::new(Sqlite { connection, input, row: i64::MIN, facts }))
+    Ok(Box::new(Sqlite { connection, input, row: i64::MIN, part: Part::Observations, facts }))
 }
 
 fn facts(connection: &Connection) -> rusqlite::Result<Facts> {
@@ -59,24 +87,61 @@ fn facts(connection: &Connection) -> rusqlite::Result<Facts> {
 impl Source for Sqlite {
     fn read(&mut self, batch: &mut Observations) -> Result<bool, SourceError> {
         batch.clear();
-        let mut at = self.row;
-        let limit = i64::try_from(BATCH).unwrap_or(i64::MAX);
-        let result = self.connection.prepare_cached(PAGE).and_then(|mut statement| {
-            let mut rows = statement.query((at, limit))?;
-            while let Some(row) = rows.next()? {
-                at = row.get(0)?;
-                batch.records.push(observation(row)?);
+        while batch.is_empty() {
+            let part = self.part;
+            let failed = |input: &Input, row: i64, error: rusqlite::Error| {
+                input.fault(Some(format!("behind row {row} of {}", part.table())), error.to_string())
+            };
+            match self.page(batch) {
+                Err(error) => return Err(failed(&self.input, self.row, error)),
+                Ok(()) if !batch.is_empty() => {}
+                Ok(()) if part == Part::Attachments => return Ok(false),
+                Ok(()) => {
+                    let there = self.connection.table_exists(None, Part::Attachments.table());
+                    if !there.map_err(|error| failed(&self.input, self.row, error))? {
+                        return Ok(false);
+                    }
+                    (self.part, self.row) = (Part::Attachments, i64::MIN);
+                }
             }
-            Ok(())
-        });
-        self.row = at;
-        result.map_err(|error| self.input.fault(Some(format!("behind row {at}")), error.to_string()))?;
-        Ok(!batch.is_empty())
+        }
+        Ok(true)
     }
 
     fn facts(&self) -> Facts {
         self.facts.clone()
     }
+}
+
+impl Sqlite {
+    /// The next rows of the table that is read; none at its end.
+    fn page(&mut self, batch: &mut Observations) -> rusqlite::Result<()> {
+        let limit = i64::try_from(BATCH).unwrap_or(i64::MAX);
+        let mut statement = self.connection.prepare_cached(self.part.page())?;
+        let mut rows = statement.query((self.row, limit))?;
+        while let Some(row) = rows.next()? {
+            self.row = row.get(0)?;
+            match self.part {
+                Part::Observations => batch.records.push(observation(row)?),
+                Part::Attachments => batch.attach(attachment(row)?),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One row of [`ATTACHMENTS`]. The table holds of the verdict what names it.
+fn attachment(row: &Row<'_>) -> rusqlite::Result<Attachment> {
+    let wrong = |column: usize| rusqlite::Error::IntegralValueOutOfRange(column, i64::MIN);
+    let address: String = row.get(2)?;
+    let address = address.parse().map_err(|_| wrong(2))?;
+    let port = Port { protocol: Protocol(row.get(4)?), number: row.get(3)? };
+    let micros: u64 = u64::try_from(row.get::<_, i64>(1)?).map_err(|_| wrong(1))?;
+    let reason = usual_reason(port.protocol, State::Open);
+    let mut record = record(address, port, State::Open, reason);
+    record.time_ns = micros.checked_mul(1000).ok_or_else(|| wrong(1))?;
+    let key: String = row.get(5)?;
+    Ok(Attachment { record, key: key.into(), bytes: Untrusted(row.get(6)?) })
 }
 
 /// One row of [`PAGE`].

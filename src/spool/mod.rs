@@ -174,7 +174,7 @@ impl Spool {
         let header = Header { kind, records, first: self.safe };
         block::seal(&mut self.buffer, &header);
         let result = self.put_bytes();
-        if result.is_ok() {
+        if planted!(47, true, result.is_ok()) {
             self.length += self.buffer.len() as u64;
             self.safe += u64::from(records);
         }

@@ -17,6 +17,11 @@ pub fn thread_cpu_ns() -> u64 {
     read(libc::CLOCK_THREAD_CPUTIME_ID)
 }
 
+/// Nanoseconds that all threads of this process have had of processors, in user space and kernel.
+pub fn process_cpu_ns() -> u64 {
+    read(libc::CLOCK_PROCESS_CPUTIME_ID)
+}
+
 /// Sleeps until [`monotonic_ns`] has reached `deadline_ns`; returns at once when it has. Signals do not end it.
 pub fn sleep_until(deadline_ns: u64) {
     let deadline = libc::timespec {
@@ -63,6 +68,18 @@ mod tests {
         let (elapsed, used) = (monotonic_ns(), thread_cpu_ns());
         sleep_until(elapsed + 20_000_000);
         assert!(thread_cpu_ns() - used < monotonic_ns() - elapsed);
+    }
+
+    #[test]
+    fn what_any_thread_uses_counts_for_the_process() {
+        let before = process_cpu_ns();
+        let used = std::thread::spawn(|| {
+            let begun = thread_cpu_ns();
+            while thread_cpu_ns() - begun < 5_000_000 {}
+            thread_cpu_ns() - begun
+        });
+        let used = used.join().expect("no panic");
+        assert!(before + used <= process_cpu_ns());
     }
 
     #[test]

@@ -83,6 +83,16 @@ pub fn links(netlink: &mut Netlink) -> io::Result<Vec<LinkEntry>> {
     netlink.dump(libc::RTM_GETLINK, 0, |body, links| links.extend(parse_link(body)))
 }
 
+/// For each interface, its index and the received frames that its driver had no room for: `rx_over_errors`,
+/// `rx_fifo_errors` and `rx_missed_errors`. Not `rx_dropped`: the kernel counts frames of protocols nobody listens for
+/// there.
+///
+/// # Errors
+/// As [`links`].
+pub fn receive_losses(netlink: &mut Netlink) -> io::Result<Vec<(u32, u64)>> {
+    netlink.dump(libc::RTM_GETLINK, 0, |body, losses| losses.extend(parse_losses(body)))
+}
+
 /// All addresses.
 ///
 /// # Errors
@@ -193,6 +203,15 @@ fn parse_link(body: &[u8]) -> Option<LinkEntry> {
         }
     }
     Some(link)
+}
+
+/// `struct ifinfomsg` and, among its attributes, `struct rtnl_link_stats64`.
+fn parse_losses(body: &[u8]) -> Option<(u32, u64)> {
+    let (_, statistics) = attributes(body.get(16..)?).find(|(kind, _)| *kind == libc::IFLA_STATS64)?;
+    let counters = statistics.as_chunks::<8>().0;
+    let counter = |index: usize| counters.get(index).map_or(0, |bytes| u64::from_ne_bytes(*bytes));
+    let losses = [RX_OVER_ERRORS, RX_FIFO_ERRORS, RX_MISSED_ERRORS].map(counter);
+    Some((u32_at(body, 4)?, losses.into_iter().fold(0, u64::saturating_add)))
 }
 
 /// `struct ifaddrmsg` and its attributes.
@@ -323,6 +342,10 @@ const IFA_FLAGS: u16 = 8;
 const RTA_VIA: u16 = 18;
 const NDA_DST: u16 = 1;
 const NDA_LLADDR: u16 = 2;
+/// Places in `struct rtnl_link_stats64`.
+const RX_OVER_ERRORS: usize = 11;
+const RX_FIFO_ERRORS: usize = 14;
+const RX_MISSED_ERRORS: usize = 15;
 
 #[cfg(test)]
 mod tests {
@@ -363,6 +386,17 @@ mod tests {
     }
 
     #[test]
+    fn what_a_card_had_no_room_for_is_the_sum_of_three_counters() {
+        let statistics: Vec<u8> = (0..25).flat_map(|index| (1u64 << index).to_ne_bytes()).collect();
+        let mut body = vec![0; 16];
+        body[4..8].copy_from_slice(&7u32.to_ne_bytes());
+        body.extend(attribute(libc::IFLA_MTU, &1500u32.to_ne_bytes()));
+        body.extend(attribute(libc::IFLA_STATS64, &statistics));
+        assert_eq!(parse_losses(&body), Some((7, 1 << 11 | 1 << 14 | 1 << 15)));
+        assert_eq!(parse_losses(&body[..20]), None);
+    }
+
+    #[test]
     fn the_address_of_a_point_to_point_link_is_that_of_this_end() {
         let mut body = vec![V4, 32, 0, 0, 7, 0, 0, 0];
         body.extend(attribute(libc::IFA_ADDRESS, &[192, 0, 2, 2]));
@@ -394,6 +428,7 @@ mod tests {
 
     fn parse_everything(body: &[u8]) {
         parse_link(body);
+        parse_losses(body);
         parse_neighbour(body);
         if let Some(entry) = parse_address(body) {
             assert!(entry.prefix <= bits(entry.address));

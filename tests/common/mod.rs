@@ -77,8 +77,8 @@ impl Ran {
     pub(crate) fn balances(self) -> Ran {
         assert!(self.err.contains("the ledger balances"), "{}", self.err);
         let parts = ["sent", "excluded", "pending", "failed", "unsent"];
-        let sum: u64 = parts.iter().map(|name| self.ledger("targets ", name)).sum();
-        assert_eq!(sum, self.ledger("targets ", "planned"), "{}", self.err);
+        let sum: u64 = parts.iter().map(|name| self.ledger("probes ", name)).sum();
+        assert_eq!(sum, self.ledger("probes ", "planned"), "{}", self.err);
         let frames: u64 =
             ["not", "invalid", "duplicate", "accepted"].iter().map(|name| self.ledger("frames ", name)).sum();
         assert_eq!(frames, self.ledger("frames ", "seen"), "{}", self.err);

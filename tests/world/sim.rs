@@ -622,7 +622,7 @@ impl Bench {
     /// where nobody listens.
     fn die(self, state: State) -> Ran {
         let records = std::mem::take(&mut *self.kept[0].lock().expect("one thread"));
-        let Bench { sky, trace, .. } = self;
+        let Bench { sky, trace, .. } = &self;
         let (mut oracle, ring_drops, end_ns, unheard) = sky.with(|sky| {
             let (mut oracle, now_ns) = (std::mem::take(&mut sky.oracle), sky.now_ns);
             let mut unheard = Oracle::default();
@@ -639,7 +639,10 @@ impl Bench {
         });
         oracle.trace.add(trace.0);
         let death = Some(Death { state, unheard: unheard.answers });
-        let (summary, resume, out_of_plan) = (Summary::default(), None, 0);
+        // Those that were given up stay so, unless the next run goes back behind them.
+        let failed = self.stats.tx_total(|tx| &tx.unresolved) + self.stats.tx_total(|tx| &tx.own_address);
+        let summary = Summary { failed, ..Summary::default() };
+        let (resume, out_of_plan) = (None, 0);
         Ran { oracle, records, summary, resume, ring_drops, out_of_plan, end_ns, death }
     }
 

@@ -2,7 +2,11 @@
 //!
 //! Two figures a round. *writes*: from the first batch to its commit, what the sink's thread pays while the scan runs.
 //! *whole*: from the opening to the end of `finish`, with indexes, syncs, the merge of parts, or the server's last
-//! answer. Columns go to a directory of parts: the merge into one file is what `swath compact` costs. Records are SYN-ACKs as a sweep sees them: addresses in random order, a handful of stacks.
+//! answer. Columns go to a directory of parts: the merge into one file is what `swath compact` costs. Records are
+//! SYN-ACKs as a sweep sees them: addresses in random order, a handful of stacks.
+//!
+//! Both stand in wall clock, which a busy machine and its disk blur, and in time of processors: user space and kernel, all
+//! threads of this process together. That is what one writer core takes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,6 +19,7 @@ use crate::cli::WriteArgs;
 use crate::command::{Exit, complain};
 use crate::event::{Manifest, Proof, Reason, Record, State, Status, Summary};
 use crate::sink::{self, Existing, SINKS, SinkError};
+use crate::sys::clock;
 use crate::target::{Port, Protocol, Target};
 use crate::writer::BATCH;
 
@@ -25,7 +30,7 @@ pub(super) fn run(args: &WriteArgs) -> Exit {
         true => SINKS
             .iter()
             .map(|kind| kind.name.to_owned())
-            .filter(|name| !SERVERS.contains(&name.as_str()))
+            .filter(|name| !NO_FILES.contains(&name.as_str()))
             .collect(),
         false => args.sinks.clone(),
     };
@@ -59,8 +64,21 @@ pub(super) fn run(args: &WriteArgs) -> Exit {
 /// Kinds that make parts.
 const COLUMNS: [&str; 2] = ["parquet", "arrow"];
 
-/// Kinds that need an address.
-const SERVERS: [&str; 2] = ["postgres", "clickhouse"];
+/// Kinds that need an address, and the one that writes nothing.
+const NO_FILES: [&str; 3] = ["postgres", "clickhouse", "none"];
+
+/// What others reach in the same format: million results a second of processor time, and how it was found. masscan
+/// 1.3.2 of Debian reads its own binary file of 10^7 results (`masscan --readscan FILE -oX OUT`) and writes it again,
+/// 100 ns a result of which are the reading; AMD EPYC, 2 processors, 2026-11-21. zmap has no conversion that could be
+/// taken without a network, and nobody writes databases (docs/performance.md, "Results").
+const PEERS: [(&str, f64); 6] = [
+    ("masscan-list", 3.7),
+    ("masscan-json", 1.8),
+    ("masscan-ndjson", 1.8),
+    ("masscan-xml", 1.8),
+    ("masscan-grepable", 2.6),
+    ("masscan-binary", 10.0),
+];
 
 /// One line of the table.
 #[derive(Debug, Serialize)]
@@ -71,14 +89,46 @@ struct Row {
     writes: Spread,
     /// Million results a second, opening to end.
     whole: Spread,
-    /// Nanoseconds a result, median of `whole`.
-    ns: f64,
+    /// Million results a second of processor time, first batch to commit.
+    writes_cpu: Spread,
+    /// Million results a second of processor time, opening to end.
+    whole_cpu: Spread,
     /// Bytes a result left on the disk; `None` where they are elsewhere.
     bytes: Option<f64>,
+    /// Million results a second of processor time that masscan reaches; `None` for what it does not write.
+    peer: Option<f64>,
+}
+
+/// How long a round took.
+#[derive(Clone, Copy)]
+struct Round {
+    writes: Taken,
+    whole: Taken,
+}
+
+/// Seconds of wall clock and of processors.
+#[derive(Clone, Copy)]
+struct Taken {
+    wall_s: f64,
+    cpu_s: f64,
+}
+
+/// When something began.
+struct Begun(Instant, u64);
+
+impl Begun {
+    fn now() -> Begun {
+        Begun(Instant::now(), clock::process_cpu_ns())
+    }
+
+    fn taken(&self) -> Taken {
+        let cpu_ns = clock::process_cpu_ns() - self.1;
+        Taken { wall_s: self.0.elapsed().as_secs_f64(), cpu_s: cpu_ns as f64 / 1e9 }
+    }
 }
 
 fn measure(name: &str, records: &[Record], rounds: u32, directory: &Path) -> Result<Row, String> {
-    let (mut writes, mut whole, mut bytes) = (Vec::new(), Vec::new(), None);
+    let (mut taken, mut bytes) = (Vec::new(), None);
     for round in 0..rounds {
         let path = directory.join(format!("round-{round}"));
         let argument = if name.contains("://") {
@@ -88,38 +138,45 @@ fn measure(name: &str, records: &[Record], rounds: u32, directory: &Path) -> Res
             let parts = if COLUMNS.contains(&name) { "/" } else { "" };
             format!("{name}:{}{parts}", path.display())
         };
-        let (writing_s, whole_s) = one_round(&argument, records).map_err(|error| error.to_string())?;
-        let millions = records.len() as f64 / 1e6;
-        writes.push(millions / writing_s);
-        whole.push(millions / whole_s);
+        taken.push(one_round(&argument, records).map_err(|error| error.to_string())?);
         let left = left_behind(directory);
         bytes = (0 < left).then(|| left as f64 / records.len() as f64);
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
             let _ = fs::remove_file(entry.path()).or_else(|_| fs::remove_dir_all(entry.path()));
         }
     }
-    let (writes, whole) = (Spread::of(writes), Spread::of(whole));
-    let sink = sink::without_password(name);
-    Ok(Row { sink, records: records.len(), writes, whole, ns: 1000.0 / whole.median, bytes })
+    let rate = |seconds: fn(&Round) -> f64| {
+        Spread::of(taken.iter().map(|round| records.len() as f64 / 1e6 / seconds(round)).collect())
+    };
+    Ok(Row {
+        sink: sink::without_password(name),
+        records: records.len(),
+        writes: rate(|round| round.writes.wall_s),
+        whole: rate(|round| round.whole.wall_s),
+        writes_cpu: rate(|round| round.writes.cpu_s),
+        whole_cpu: rate(|round| round.whole.cpu_s),
+        bytes,
+        peer: PEERS.iter().find(|(kind, _)| *kind == name).map(|(_, rate)| *rate),
+    })
 }
 
-fn one_round(argument: &str, records: &[Record]) -> Result<(f64, f64), SinkError> {
+fn one_round(argument: &str, records: &[Record]) -> Result<Round, SinkError> {
     let (kind, place) = sink::parse_place(argument, Existing::Refuse)?;
     let mut manifest =
         Manifest { scan_uuid: uuid(), tool: "swath".into(), shard: 1, shards: 1, ..Manifest::default() };
-    let opened = Instant::now();
+    let opened = Begun::now();
     let mut sink = (kind.open)(&place)?;
     sink.begin(&manifest)?;
-    let began = Instant::now();
+    let began = Begun::now();
     for batch in records.chunks(BATCH) {
         sink.write(batch)?;
     }
     sink.commit()?;
-    let writing = began.elapsed();
+    let writes = began.taken();
     manifest.status = Status::Complete;
     manifest.summary = Some(Summary { accepted: records.len() as u64, ..Summary::default() });
     sink.finish(&manifest)?;
-    Ok((writing.as_secs_f64(), opened.elapsed().as_secs_f64()))
+    Ok(Round { writes, whole: opened.taken() })
 }
 
 /// Bytes below a directory.
@@ -174,20 +231,34 @@ fn uuid() -> String {
 
 fn table(rows: &[Row]) -> String {
     let mut text = format!(
-        "{:<24} {:>28} {:>28} {:>8} {:>8}\n",
-        "sink, million results/s", "writes: median (min-max)", "whole: median (min-max)", "ns", "bytes"
+        "{:<24} {:>23} {:>23} {:>10} {:>10} {:>8} {:>8}\n",
+        "sink, million results/s",
+        "writes: median (range)",
+        "whole: median (range)",
+        "writes/cpu",
+        "whole/cpu",
+        "bytes",
+        "masscan"
     );
     for row in rows {
         let spread = |spread: Spread| format!("{:.2} ({:.2}-{:.2})", spread.median, spread.min, spread.max);
-        let bytes = row.bytes.map_or_else(|| "-".to_owned(), |bytes| format!("{bytes:.1}"));
+        let number =
+            |number: Option<f64>| number.map_or_else(|| "-".to_owned(), |number| format!("{number:.1}"));
         text.push_str(&format!(
-            "{:<24} {:>28} {:>28} {:>8.0} {:>8}\n",
+            "{:<24} {:>23} {:>23} {:>10.2} {:>10.2} {:>8} {:>8}\n",
             row.sink,
             spread(row.writes),
             spread(row.whole),
-            row.ns,
-            bytes
+            row.writes_cpu.median,
+            row.whole_cpu.median,
+            number(row.bytes),
+            number(row.peer)
         ));
     }
+    text.push_str(
+        "writes: to the commit; whole: with the end (sync, indexes, the server's last answer). /cpu: of processor time, \
+         all threads.\nmasscan: 1.3.2 writing the same format from its binary file, of processor time \
+         (docs/performance.md).\n",
+    );
     text
 }

@@ -40,7 +40,7 @@ fn set(records: &[Record], manifests: Vec<Manifest>) -> Set {
     let mut sorter = Sorter::default();
     sorter.push(records).expect("memory");
     let runs: Vec<Sorted<'static>> = sorter.into_runs().expect("memory");
-    Set { runs, manifests, remarks: Vec::new() }
+    Set { runs, manifests, ..Set::default() }
 }
 
 fn told(a: Set, b: Set) -> (Tally, String) {

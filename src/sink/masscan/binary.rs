@@ -17,6 +17,7 @@ pub(crate) const KIND: SinkKind = SinkKind {
     states: &[State::Open, State::Closed, State::Up],
     packs: true,
     open: lines::open::<Binary>,
+    carries_bytes: true,
     ..SinkKind::BASE
 };
 

@@ -15,6 +15,7 @@ pub(crate) const KIND: SinkKind = SinkKind {
     about: "masscan's grepable lines (--compat masscan -oG)",
     packs: true,
     open: lines::open::<Grepable>,
+    carries_bytes: true,
     ..SinkKind::BASE
 };
 

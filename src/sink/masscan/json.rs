@@ -15,6 +15,7 @@ pub(crate) const KIND: SinkKind = SinkKind {
     about: "masscan's JSON array (-oJ)",
     packs: true,
     open: lines::open::<Json>,
+    carries_bytes: true,
     ..SinkKind::BASE
 };
 

@@ -13,6 +13,7 @@ pub(crate) const KIND: SinkKind = SinkKind {
     about: "masscan's list of states and banners (-oL)",
     packs: true,
     open: lines::open::<List>,
+    carries_bytes: true,
     ..SinkKind::BASE
 };
 

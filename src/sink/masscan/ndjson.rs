@@ -13,6 +13,7 @@ pub(crate) const KIND: SinkKind = SinkKind {
     about: "masscan's JSON lines (-oD)",
     packs: true,
     open: lines::open::<Ndjson>,
+    carries_bytes: true,
     ..SinkKind::BASE
 };
 

@@ -17,6 +17,7 @@ pub(crate) const KIND: SinkKind = SinkKind {
     about: "masscan's XML (--compat masscan -oX)",
     packs: true,
     open: lines::open::<Xml>,
+    carries_bytes: true,
     ..SinkKind::BASE
 };
 

@@ -17,6 +17,7 @@ pub(crate) const KIND: SinkKind = SinkKind {
     suffixes: &["gnmap"],
     about: "nmap's grepable lines, one host for each address (-oG)",
     open: grouped::open::<Grepable>,
+    carries_bytes: true,
     ..SinkKind::BASE
 };
 

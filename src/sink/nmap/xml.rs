@@ -19,6 +19,7 @@ pub(crate) const KIND: SinkKind = SinkKind {
     suffixes: &["xml"],
     about: "nmap's XML, one host for each address (-oX)",
     open: grouped::open::<Xml>,
+    carries_bytes: true,
     ..SinkKind::BASE
 };
 

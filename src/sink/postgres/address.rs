@@ -50,6 +50,7 @@ impl Address {
                 Some(("schema", name)) => schema = name.to_owned(),
                 Some(("spool", directory)) => spool = Some(PathBuf::from(unescaped(directory))),
                 Some(("service", name)) => service = Some(name.to_owned()),
+                Some(("sslmode", mode)) => unencrypted(mode).map_err(refuse)?,
                 _ => rest.push(pair),
             }
         }
@@ -79,6 +80,9 @@ impl Address {
             None => BTreeMap::new(),
         };
         let found = |variable: &str, key: &str| environment(variable).or_else(|| service.get(key).cloned());
+        if let Some(mode) = found("PGSSLMODE", "sslmode") {
+            unencrypted(&mode).map_err(refuse)?;
+        }
         if config.get_hosts().is_empty() {
             match found("PGHOST", "host") {
                 Some(host) => config.host(&host),
@@ -108,6 +112,18 @@ impl Address {
         config.application_name("swath").connect_timeout(CONNECT_TIMEOUT).tcp_user_timeout(SILENCE);
         config.keepalives_idle(SILENCE);
         Ok(config)
+    }
+}
+
+/// Refuses the modes that ask for an encrypted connection: a plain one instead would be worse than none.
+fn unencrypted(mode: &str) -> Result<(), String> {
+    match mode {
+        "disable" | "allow" | "prefer" => Ok(()),
+        _ => Err(format!(
+            "sslmode={} asks for TLS, which is not built in; use the local socket (postgres:///DATABASE), or a tunnel \
+             (stunnel, ssh -L) and its address",
+            mode.escape_debug()
+        )),
     }
 }
 

@@ -32,6 +32,7 @@ pub(crate) const KIND: SinkKind = SinkKind {
     name: "postgres",
     about: "PostgreSQL: postgres://[USER@]HOST/DATABASE, or ///DATABASE",
     open,
+    carries_bytes: true,
     ..SinkKind::BASE
 };
 
