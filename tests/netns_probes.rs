@@ -216,13 +216,16 @@ fn netns_discovery_first_scans_the_ports_of_those_that_answered_only() {
 #[test]
 fn netns_tshark_finds_nothing_wrong_in_ten_thousand_frames_of_each_kind() {
     let directory = tempfile::tempdir().expect("a directory");
-    let kinds: [(&str, &[&str]); 14] = [
+    let kinds: [(&str, &[&str]); 16] = [
         ("syn", &["-p", "80"]),
         ("fin", &["-sF", "-p", "80"]),
         ("null", &["-sN", "-p", "80"]),
         ("xmas", &["-sX", "-p", "80"]),
         ("ack", &["-sA", "-p", "80"]),
         ("maimon", &["-sM", "-p", "80"]),
+        ("window", &["-sW", "-p", "80"]),
+        // Protocols without a header that tshark knows, or it would read cookies as one.
+        ("pings", &["-sn", "-PS80", "-PA80", "-PU", "-PY", "-PO253"]),
         ("linux", &["--layout", "linux", "-p", "80"]),
         ("udp", &["-sU", "-p", "40125"]),
         ("init", &["-sY", "-p", "80"]),

@@ -16,12 +16,12 @@ maimon|-|-sM -p 80
 udp, empty|-|-p U:40125
 udp, DNS (two questions)|-|-p U:53
 udp, NTP|-|-p U:123
-udp, SNMP (three questions)|payloads of 43 to 64 bytes|-p U:161
+udp, SNMP (three questions)|-|-p U:161
 udp, SIP|a payload of text, longer than 200 bytes|-p U:5060
 init|CRC32c|-sY -p 80
 cookie-echo|CRC32c|-sZ -p 80
 ip, one protocol|-|-sO -p 47
-ip, five protocols|CRC32c of one of them|-sO -p 1,2,6,17,132
+ip, five protocols|-|-sO -p 1,2,6,17,132
 echo|-|-sn -PE
 timestamp|-|-sn -PP
 address mask|-|-sn -PM

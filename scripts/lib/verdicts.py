@@ -151,7 +151,7 @@ def swath(kind, family):
     _, options, silence, transport = KINDS[kind]
     words = ["exec", SWATH, *addresses(family), *options.split(), "--rate", "2000", "--wait", "1.5", "--quiet",
              # nmap asks again twice, too: a server may be too busy once.
-             "--retries", "2"]
+             "--retries", "2", "--pass-gap", "0.5"]
     words += ["--show", "all", "-o", "ndjson:-"]
     if transport != "host":
         words += ["-p", ",".join(map(str, ports_of(transport)))]
