@@ -81,6 +81,7 @@ pub const BUGS: &[(u32, &str)] = &[
     (46, "connections for which there is no room count as sent"),
     (47, "what the disk refused counts as spooled"),
     (48, "a UDP answer with somebody else's transaction id is a result"),
+    (49, "a probe that waited is taken for one that left in its turn, and not awaited again after a kill"),
 ];
 
 #[cfg(test)]

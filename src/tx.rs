@@ -111,7 +111,12 @@ impl Tx {
     /// # Errors
     /// What ends the scan: the interface is gone, or the last gate stopped a frame.
     pub fn step(&mut self, now_ns: u64) -> Result<Step, LinkError> {
-        self.parts.log.begin(now_ns, self.parts.walk.next_step());
+        self.parts.log.begin(self.parts.walk.next_step());
+        if self.parts.log.is_due(now_ns) {
+            // A probe that waits now leaves later than its place in the order says, and so is its reply awaited later.
+            let oldest = self.resume_step();
+            self.parts.log.mark(now_ns, planted!(49, self.parts.walk.next_step(), oldest));
+        }
         self.take_answers();
         if self.parts.stop.load(Ordering::Relaxed) || self.is_done() {
             return Ok(Step::Done);
@@ -192,9 +197,9 @@ impl Tx {
     /// # Errors
     /// When the link could not keep what it promised to.
     pub fn finish(&mut self, now_ns: u64) -> Result<Option<String>, LinkError> {
-        let step = self.parts.walk.next_step();
-        self.parts.log.begin(now_ns, step);
-        self.parts.log.mark(now_ns, step);
+        self.parts.log.begin(self.parts.walk.next_step());
+        let oldest = self.resume_step();
+        self.parts.log.mark(now_ns, oldest);
         self.parts.queue.finish()
     }
 

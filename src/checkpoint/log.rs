@@ -26,13 +26,16 @@ impl Log {
         Log { progress, low, pending, slots, every_ns, marked_ns: None, mark: 0 }
     }
 
-    /// Every step below `step` that this thread took is settled or waits, at `now_ns`. Call it before taking more.
+    /// Every step below `step` that this thread took is settled or waits. Call it before taking more.
     #[inline]
-    pub fn begin(&mut self, now_ns: u64, step: u64) {
+    pub fn begin(&self, step: u64) {
         self.progress.store(self.low + word::LOW, step);
-        if self.marked_ns.is_none_or(|marked| marked + self.every_ns <= now_ns) {
-            self.mark(now_ns, step);
-        }
+    }
+
+    /// Whether it is time for a mark.
+    #[inline]
+    pub fn is_due(&self, now_ns: u64) -> bool {
+        self.marked_ns.is_none_or(|marked| marked + self.every_ns <= now_ns)
     }
 
     /// No step from `step` on was sent. Call it before anything taken is handed to the link.
@@ -41,7 +44,7 @@ impl Log {
         self.progress.store(self.low + word::TAKEN, step);
     }
 
-    /// Notes where the order stands.
+    /// Notes that every step below `step` that this thread took had left, and none of them waits.
     pub fn mark(&mut self, now_ns: u64, step: u64) {
         let place = self.low + word::MARKS_AT + 2 * self.mark;
         // A mark without a time is none: the pair is never half old.

@@ -119,6 +119,8 @@ impl Progress {
                 progress.store(progress.pending_word(0) + slot, step + 1);
             }
             progress.describe(text.as_bytes());
+            let floor = waiting.iter().copied().fold(shape.first_step, u64::min);
+            progress.store(word::FLOOR, floor);
             progress.memory.sync()?;
             fs::rename(&temporary, path)?;
             sync_directory(path);
@@ -148,6 +150,7 @@ impl Progress {
             (word::TEXT_HASH, hash(text)),
             (word::WINDOW_NS, window_ns),
             (word::FIRST_STEP, first_step),
+            (word::FLOOR, first_step),
             (word::REACHED, reached),
             (word::RUN, run),
             (word::BOOT, boot_number()),
@@ -430,6 +433,7 @@ mod word {
     pub(super) const TAIL_BYTES: usize = 13;
     pub(super) const EPOCH: usize = 14;
     pub(super) const REACHED: usize = 15;
+    pub(super) const FLOOR: usize = 16;
     /// Two slots of sequence, step and checksum, each in a sector of its own: a torn write spoils one.
     pub(super) const SYNCED: usize = 64;
     pub(super) const SYNCED_WORDS: usize = 64;

@@ -13,6 +13,8 @@ pub struct State {
     pub window_ns: u64,
     /// The step the run began with.
     pub first_step: u64,
+    /// That, or the first of the steps that the run before left behind it: they were sent in this run.
+    pub floor: u64,
     /// No step from here on was sent by a run before.
     pub reached: u64,
     /// When the process was last seen alive, in nanoseconds since the run began.
@@ -77,11 +79,13 @@ impl State {
             run: progress.shape.run,
             window_ns: progress.shape.window_ns,
             first_step: progress.shape.first_step,
+            floor: progress.load(word::FLOOR).min(progress.shape.first_step),
             reached: progress.shape.reached,
             alive_ns: progress.load(word::ALIVE_NS),
             durable_ns: progress.load(word::DURABLE_NS),
             same_boot: boot != 0 && boot == boot_number(),
-            synced_step: synced_step(progress).unwrap_or(progress.shape.first_step),
+            synced_step: synced_step(progress)
+                .unwrap_or(progress.load(word::FLOOR).min(progress.shape.first_step)),
             threads: threads.collect(),
             epoch: progress.load(word::EPOCH),
             excluded_later,
@@ -120,7 +124,7 @@ impl State {
         Restart { step, waiting, reached: taken, window: taken.saturating_sub(rewound) + in_flight }
     }
 
-    /// Where the order stood when the last probe left whose reply is known to have been awaited in full.
+    /// Below this step every probe left so early that its reply is known to have been awaited in full.
     fn rewound(&self) -> u64 {
         let until =
             planted!(39, self.alive_ns, self.alive_ns.min(self.durable_ns)).checked_sub(self.window_ns);
@@ -128,9 +132,9 @@ impl State {
             let marks =
                 thread.marks.iter().rev().filter(|(time, _)| until.is_some_and(|until| *time <= until));
             // A thread that was killed between two marks has settled more than its mark says, never less.
-            marks.map(|&(_, step)| step).next().unwrap_or(self.first_step).min(thread.low)
+            marks.map(|&(_, step)| step).next().unwrap_or(self.floor).min(thread.low)
         };
-        self.threads.iter().map(low).min().unwrap_or(self.first_step).max(self.first_step)
+        self.threads.iter().map(low).min().unwrap_or(self.floor).max(self.floor)
     }
 }
 

@@ -21,7 +21,10 @@ fn found(path: &Path) -> (Birth, State) {
 fn ran(progress: &Arc<Progress>, until_ns: u64) {
     let mut log = progress.log(0);
     for now_ns in (0..=until_ns).step_by(1_000_000) {
-        log.begin(now_ns, now_ns / 1_000_000);
+        log.begin(now_ns / 1_000_000);
+        if log.is_due(now_ns) {
+            log.mark(now_ns, now_ns / 1_000_000);
+        }
         log.taken(now_ns / 1_000_000 + 1);
         progress.alive(now_ns, now_ns.saturating_sub(1_000_000_000));
     }
@@ -65,7 +68,8 @@ fn a_run_that_went_back_and_was_killed_early_knows_how_far_the_one_before_had_co
     let shape = Shape { first_step: 2_000, reached: 9_000, run: 2, ..shape() };
     let progress = Arc::new(Progress::in_memory(shape).expect("memory"));
     let mut log = progress.log(0);
-    log.begin(1, 3_000);
+    log.begin(3_000);
+    log.mark(1, 3_000);
     log.taken(3_064);
     let state = progress.state();
     let complete = state.restart(Mode::Complete);
@@ -105,7 +109,7 @@ fn a_scan_that_awaited_everything_repeats_nothing() {
     let progress = Arc::new(Progress::in_memory(shape()).expect("memory"));
     let mut log = progress.log(0);
     ran(&progress, 1_000_000_000);
-    log.begin(1_000_000_000, 777);
+    log.begin(777);
     log.taken(777);
     log.mark(1_000_000_000, 777);
     progress.settled();
