@@ -95,13 +95,11 @@ fn scan(case: &Arc<Case>) -> Result<Whole, String> {
             // Each part gets further than the one before.
             part.stop_after = part.stop_after.map(|turns| turns * 4);
         }
-        // A neighbour that is silent when it is asked for again is given up, and told.
-        if whole.failed < owed.len() as u64 {
-            let target = owed.first();
-            let all = owed.len();
+        // One whose neighbour is silent when it is asked for again is given up, and told.
+        if let Some(target) = owed.first().filter(|_| whole.failed < owed.len() as u64) {
+            let (all, failed) = (owed.len(), whole.failed);
             return Err(format!(
-                "{target:?} of {all} owed, {} given up, answered a process that died, and is never asked again",
-                whole.failed
+                "{target:?}, one of {all}, answered a process that died, and is never asked again; {failed} were given up"
             ));
         }
     }
