@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crossbeam_utils::CachePadded;
 
 use crate::event::Invalid;
-use crate::target::Port;
+use crate::target::{Places, Port};
 
 /// A counter with one writer. Cheaper than an atomic increment: the owner loads and stores.
 #[derive(Debug, Default)]
@@ -110,6 +110,7 @@ pub struct SinkCounters {
 pub struct PortCounts {
     /// Each port with the number of its targets and of those that answered; ascending by port.
     rows: Vec<(Port, u64, AtomicU64)>,
+    places: Places,
 }
 
 impl PortCounts {
@@ -118,12 +119,13 @@ impl PortCounts {
         let ports = targets.into_iter().filter(|(port, _)| !port.protocol.asks_host());
         let mut rows: Vec<_> = ports.map(|(port, targets)| (port, targets, AtomicU64::new(0))).collect();
         rows.sort_by_key(|(port, _, _)| *port);
-        PortCounts { rows }
+        let places = Places::new(rows.iter().map(|(port, _, _)| *port));
+        PortCounts { rows, places }
     }
 
     /// A target of this port answered for the first time.
     pub fn answered(&self, port: Port) {
-        if let Ok(row) = self.rows.binary_search_by_key(&port, |(port, _, _)| *port) {
+        if let Some(row) = self.places.of(port) {
             self.rows[row].2.fetch_add(1, Ordering::Relaxed);
         }
     }

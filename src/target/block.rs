@@ -4,6 +4,7 @@
 
 use super::Port;
 use super::numbered::Numbered;
+use super::ports::Places;
 use super::ranges::AddressBits;
 use super::space::Lanes;
 
@@ -16,6 +17,7 @@ pub(super) struct Block {
     count: Divisor,
     lane_count: LaneDivisor,
     pub(super) ports: Box<[Port]>,
+    places: Places,
     /// Whether the ports are consecutive numbers of one protocol: then a batch needs no table of them.
     consecutive: bool,
 }
@@ -46,7 +48,8 @@ impl Block {
         };
         let consecutive = ports.windows(2).all(follows);
         let lane_count = LaneDivisor::new(addresses.total(), addresses.total() * ports.len() as u64);
-        Block { start, addresses, count, lane_count, ports: ports.into_boxed_slice(), consecutive }
+        let places = Places::new(ports.iter().copied());
+        Block { start, addresses, count, lane_count, ports: ports.into_boxed_slice(), places, consecutive }
     }
 
     /// The number of the target that stands for the host of another target: that of the first question about hosts,
@@ -71,7 +74,7 @@ impl Block {
 
     /// The number of a target from those of its parts.
     pub(super) fn rank(&self, number: u64, port: Port) -> Option<u64> {
-        let port = self.ports.binary_search(&port).ok()? as u64;
+        let port = self.places.of(port)? as u64;
         Some(self.start + port * self.addresses.total() + number)
     }
 

@@ -33,7 +33,7 @@ pub use addresses::{AddressSet, RangeList};
 pub use error::{Reason, SpecError};
 pub use file::{FileError, read_targets};
 pub use list::{Endpoints, TargetList, parse_line, parse_list};
-pub use ports::{PortSet, parse_excluded_ports, parse_ports, parse_ports_of};
+pub use ports::{Places, PortSet, parse_excluded_ports, parse_ports, parse_ports_of};
 pub use ranges::Ranges;
 pub use space::{Lanes, Space, SpaceError};
 pub use spec::{Name, Spec, parse_spec};

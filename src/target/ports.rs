@@ -46,6 +46,49 @@ pub fn parse_excluded_ports(text: &str) -> Result<PortSet, SpecError> {
     parse(text, &[Protocol::TCP, Protocol::UDP, Protocol::SCTP])
 }
 
+/// The places of ports in a list of them, found by runs of consecutive numbers: most lists have few.
+#[derive(Debug, Clone, Default)]
+pub struct Places {
+    runs: Box<[Run]>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    first: Port,
+    last: u16,
+    /// Where the first stands.
+    place: usize,
+}
+
+impl Places {
+    /// The places of ports that ascend, none of them twice.
+    pub fn new(ports: impl IntoIterator<Item = Port>) -> Places {
+        let mut runs: Vec<Run> = Vec::new();
+        for (place, port) in ports.into_iter().enumerate() {
+            let follows = |run: &&mut Run| {
+                run.first.protocol == port.protocol && run.last.checked_add(1) == Some(port.number)
+            };
+            match runs.last_mut().filter(follows) {
+                Some(run) => run.last = port.number,
+                None => runs.push(Run { first: port, last: port.number, place }),
+            }
+        }
+        Places { runs: runs.into_boxed_slice() }
+    }
+
+    /// Where a port stands, if the list has it.
+    #[inline]
+    pub fn of(&self, port: Port) -> Option<usize> {
+        let run = match &*self.runs {
+            [run] => run,
+            runs => &runs[runs.partition_point(|run| run.first <= port).checked_sub(1)?],
+        };
+        let inside =
+            run.first.protocol == port.protocol && (run.first.number..=run.last).contains(&port.number);
+        inside.then(|| run.place + usize::from(port.number - run.first.number))
+    }
+}
+
 impl PortSet {
     /// The set of the given ports, in any order, repeated or not.
     pub fn from_unsorted(mut ports: Vec<Port>) -> PortSet {
@@ -241,6 +284,26 @@ mod tests {
 
     fn normal(text: &str) -> String {
         parse_ports(text).map_or_else(|error| error.to_string(), |ports| ports.to_string())
+    }
+
+    #[test]
+    fn the_place_of_a_port_is_where_it_stands() {
+        for text in ["80", "1-100", "-", "22,80,443", "T:1-3,7,9-11,U:1-3,53,65535,S:0,1", "65534-65535,U:0"]
+        {
+            let ports = parse_ports(text).expect("ports");
+            let places = Places::new(ports.iter());
+            for protocol in [Protocol::ICMP, Protocol::TCP, Protocol::UDP, Protocol::SCTP] {
+                for number in (0..200).chain(430..450).chain(65_530..=65_535) {
+                    let port = Port { protocol, number };
+                    assert_eq!(
+                        places.of(port),
+                        ports.as_slice().binary_search(&port).ok(),
+                        "{text}: {port:?}"
+                    );
+                }
+            }
+        }
+        assert_eq!(Places::new([]).of(Port { protocol: Protocol::TCP, number: 80 }), None);
     }
 
     #[test]
