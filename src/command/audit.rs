@@ -5,7 +5,7 @@
 //! IPv6) with an address of the user's that is not the connection's, `QUIT`. No password is guessed and no transfer is
 //! asked for, so the server connects to nobody; its reply to `PORT` is the verdict.
 //!
-//! Verdicts are lines on standard output, or with `-o` results: the open port, and attached to it under [`KEY`] the verdict
+//! Verdicts are lines on standard output, or with `-o` results: the open port, and attached to it under `KEY` the verdict
 //! and what the server said last.
 
 use std::io::{BufRead, BufReader, Read, Write};
