@@ -131,8 +131,10 @@ impl State {
         let low = |thread: &Thread| {
             let marks =
                 thread.marks.iter().rev().filter(|(time, _)| until.is_some_and(|until| *time <= until));
+            // The first mark comes before the first probe.
+            let else_from = if thread.marks.is_empty() { self.first_step } else { self.floor };
             // A thread that was killed between two marks has settled more than its mark says, never less.
-            marks.map(|&(_, step)| step).next().unwrap_or(self.floor).min(thread.low)
+            marks.map(|&(_, step)| step).next().unwrap_or(else_from).min(thread.low)
         };
         self.threads.iter().map(low).min().unwrap_or(self.floor).max(self.floor)
     }

@@ -86,6 +86,26 @@ fn within_the_first_window_a_restart_begins_where_the_run_began() {
     assert_eq!(progress.state().restart(Mode::Complete).step, 5);
 }
 
+/// A probe that the run before left behind was sent by this one, a moment before it was killed.
+#[test]
+fn what_was_carried_over_and_sent_is_awaited_from_when_it_was_sent() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("scan.swath");
+    let next = Shape { first_step: 4_000, run: 2, ..shape() };
+    let progress = Arc::new(Progress::create(&path, next, &birth(), &[3]).expect("created"));
+    let mut log = progress.log(0);
+    log.begin(4_000);
+    log.mark(0, 3);
+    log.settle(3);
+    log.begin(4_064);
+    log.mark(100_000_000, 4_064);
+    log.taken(4_128);
+    progress.alive(200_000_000, 200_000_000);
+    assert_eq!(progress.state().restart(Mode::Complete).step, 3, "nothing was awaited in full");
+    progress.alive(10_100_000_000, 10_100_000_000);
+    assert_eq!(progress.state().restart(Mode::Complete).step, 4_064);
+}
+
 #[test]
 fn what_waits_before_the_restart_is_kept_and_what_comes_after_it_is_part_of_it() {
     let progress = Arc::new(Progress::in_memory(shape()).expect("memory"));
@@ -152,6 +172,7 @@ fn the_next_run_takes_the_place_of_the_file_at_once_with_what_waited() {
     assert_eq!((state.run, state.first_step), (2, 4_000));
     assert_eq!(state.threads[0].waiting, waiting);
     assert_eq!(state.restart(Mode::Complete).step, 4_000);
+    assert_eq!(state.floor, 0);
     assert!(!sibling(&path, "new").exists());
 }
 
