@@ -297,7 +297,7 @@ mod tests {
         }
     }
 
-    /// Every long option that `reference: masscan §6` lists, and what else its tables hold: none is unknown.
+    /// Every long option of masscan's, as `masscan_options.txt` lists them: none is unknown.
     #[test]
     fn every_option_of_masscan_is_accepted_or_refused_by_name() {
         let command = command();

@@ -10,8 +10,7 @@ pub(super) struct Losses {
     counted: Option<(Netlink, u32)>,
     before: u64,
     looked_ns: u64,
-    /// Frames lost since the scan began.
-    pub(super) frames: u64,
+    frames: u64,
 }
 
 impl Losses {
@@ -23,7 +22,7 @@ impl Losses {
         losses
     }
 
-    /// Looks again, every 50 ms at most.
+    /// Frames lost since the scan began; looks again every 50 ms at most.
     pub(super) fn observe(&mut self, now_ns: u64) -> u64 {
         if LOOK_NS <= now_ns.saturating_sub(self.looked_ns) {
             self.looked_ns = now_ns;
@@ -32,7 +31,7 @@ impl Losses {
         self.frames
     }
 
-    /// Looks again. A counter that went back was set to 0 by the driver: what it shows is new.
+    /// Frames lost since the scan began, by a look just now. A counter that went back was set to 0 by the driver: what it shows is new.
     pub(super) fn look(&mut self) -> u64 {
         if let Some(total) = self.total() {
             self.before = if total < self.before { 0 } else { self.before };

@@ -274,13 +274,9 @@ impl Delivery {
 
     /// Opens the receiver, however long that takes; `None` when nobody waits any more.
     fn opened(&mut self) -> Result<Option<u64>, SinkError> {
-        match self.receiver.open(&self.manifest) {
-            Ok(count) => Ok(Some(count)),
-            Err(error) if error.is_refusal() => Err(error),
-            Err(error) => {
-                self.trouble(error)?;
-                self.reopened()
-            }
+        match self.tried()? {
+            Some(count) => Ok(Some(count)),
+            None => self.reopened(),
         }
     }
 
@@ -288,17 +284,22 @@ impl Delivery {
     /// that is gone.
     fn reopened(&mut self) -> Result<Option<u64>, SinkError> {
         loop {
-            let state = self.shared.wait(self.pause, |state| state.abandoned);
-            if state.abandoned {
+            if self.shared.wait(self.pause, |state| state.abandoned).abandoned {
                 return Ok(None);
             }
-            drop(state);
             self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-            match self.receiver.open(&self.manifest) {
-                Ok(count) => return Ok(Some(count)),
-                Err(error) if error.is_refusal() => return Err(error),
-                Err(error) => self.trouble(error)?,
+            if let Some(count) = self.tried()? {
+                return Ok(Some(count));
             }
+        }
+    }
+
+    /// Opens the receiver once; `None` when it is in trouble.
+    fn tried(&mut self) -> Result<Option<u64>, SinkError> {
+        match self.receiver.open(&self.manifest) {
+            Ok(count) => Ok(Some(count)),
+            Err(error) if error.is_refusal() => Err(error),
+            Err(error) => self.trouble(error).map(|()| None),
         }
     }
 
