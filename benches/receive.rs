@@ -62,9 +62,15 @@ fn numbers(total: u64) -> impl FnMut() -> [u64; BATCH] {
 }
 
 fn finding(criterion: &mut Criterion) {
+    let wide = |index: u32| {
+        let [first, last] = [0, 199].map(|more| std::net::Ipv4Addr::from(0x1000_0000 + index * 1342 + more));
+        format!("{first}-{last}")
+    };
+    let many: Vec<String> = (0..1_000_000).map(wide).collect();
     for (name, space) in [
         ("one range, 100 ports", space("198.18.0.0/15", "1-100")),
         ("whole IPv4, one port", space("0.0.0.0/0", "443")),
+        ("a million ranges, one port", space(&many.join(","), "443")),
     ] {
         let mut next = numbers(space.len());
         criterion.bench_function(&format!("find the target, {name}"), |bencher| {

@@ -1,6 +1,7 @@
-//! What targets cost: reading a million lines, and finding a batch of targets by their numbers.
+//! What targets cost: reading a million lines, finding a batch of targets by their numbers, and, as the floor of that, what
+//! the memory takes for lines in no order.
 //!
-//! `cargo bench --bench targets`. The figures per batch are for 64 targets: divide by 64.
+//! `cargo bench --bench targets`. The figures per batch are for 64 targets or lines: divide by 64.
 
 use std::fmt::Write as _;
 use std::hint::black_box;
@@ -83,5 +84,24 @@ fn selecting(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(targets, reading, selecting);
+/// Of tables of several sizes, 64 lines at a time: none depends on another, so many are under way at once. No look-up that
+/// has to read one such line can be quicker.
+fn waiting(criterion: &mut Criterion) {
+    for mebibytes in [1, 2, 4, 8, 16, 32] {
+        let lines = vec![[1u64; 8]; mebibytes << 14];
+        let mut state = 1u64;
+        criterion.bench_function(&format!("read 64 lines of {mebibytes} MiB"), |bencher| {
+            bencher.iter(|| {
+                let mut sum = 0;
+                for _ in 0..64 {
+                    state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+                    sum += lines[(state >> 33) as usize % lines.len()][0];
+                }
+                sum
+            });
+        });
+    }
+}
+
+criterion_group!(targets, reading, selecting, waiting);
 criterion_main!(targets);
