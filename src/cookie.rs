@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use siphasher::sip::SipHasher13;
 
 use crate::batch::{LANES, low_32};
+use crate::sys::simd::Simd;
 use crate::target::{Port, Protocol, Target};
 
 /// The key of one process.
@@ -19,6 +20,7 @@ use crate::target::{Port, Protocol, Target};
 pub struct CookieKey {
     low: u64,
     high: u64,
+    simd: Simd,
 }
 
 /// The cookies of a batch, in halves: that is how they are used.
@@ -57,7 +59,7 @@ impl CookieKey {
     /// A key of 16 random bytes.
     pub fn new(bytes: [u8; 16]) -> CookieKey {
         let half = |part: &[u8]| u64::from_le_bytes(part.try_into().expect("eight bytes"));
-        CookieKey { low: half(&bytes[..8]), high: half(&bytes[8..]) }
+        CookieKey { low: half(&bytes[..8]), high: half(&bytes[8..]), simd: Simd::best() }
     }
 
     /// The cookie of a target.
@@ -77,6 +79,20 @@ impl CookieKey {
                 Cookie(hasher.hash(&bytes))
             }
         }
+    }
+
+    /// As [`CookieKey::cookies_v4`], for code that is not compiled for the best instructions of this processor.
+    pub fn cookies(
+        &self,
+        addresses: &[u32; LANES],
+        ports: &[u16; LANES],
+        protocols: &[u8; LANES],
+        cookies: &mut CookieLanes,
+    ) {
+        self.simd.run(
+            #[inline(always)]
+            || self.cookies_v4(addresses, ports, protocols, cookies),
+        );
     }
 
     /// The cookies of [`LANES`] IPv4 targets at once, equal to [`CookieKey::cookie`] lane by lane.

@@ -21,6 +21,7 @@ pub mod namespace;
 pub mod netlink;
 pub mod nftables;
 pub mod perf;
+pub mod prefetch;
 pub mod ring;
 pub mod rtnetlink;
 pub mod shared_file;

@@ -52,7 +52,7 @@ fn listening(plan: &Plan, polls: Vec<Vec<Vec<u8>>>, room: usize) -> Listening {
     };
     let rx = Rx::new(RxParts {
         queue: Box::new(queue),
-        read: wire::read,
+        reader: wire::Reader::Ethernet,
         probes: plan.probes.clone(),
         judge: judge(),
         space: Arc::clone(&plan.space),
