@@ -106,13 +106,28 @@ impl CookieKey {
     ) {
         let (v0, v1) = (self.low ^ 0x736f_6d65_7073_6575, self.high ^ 0x646f_7261_6e64_6f6d);
         let (v2, v3) = (self.low ^ 0x6c79_6765_6e65_7261, self.high ^ 0x7465_6462_7974_6573);
+        // Seven bytes in network order, read as a little-endian word, and the length in the top byte. Bytes change places
+        // among 16 bits, and these among 32, in loops of their own: every vector unit has instructions for that.
+        let (mut upper, mut lower) = ([0u16; LANES], [0u16; LANES]);
         for lane in 0..LANES {
-            // Seven bytes in network order, read as a little-endian word, and the length in the top byte.
-            let block = u64::from(addresses[lane]) << 32
-                | u64::from(ports[lane]) << 16
-                | u64::from(protocols[lane]) << 8
-                | 7;
-            let block = block.swap_bytes();
+            upper[lane] = ((addresses[lane] >> 16) as u16).swap_bytes();
+        }
+        for lane in 0..LANES {
+            lower[lane] = ((addresses[lane] & 0xffff) as u16).swap_bytes();
+        }
+        let mut swapped = [0u16; LANES];
+        for lane in 0..LANES {
+            swapped[lane] = ports[lane].swap_bytes();
+        }
+        let (mut first, mut second) = ([0u32; LANES], [0u32; LANES]);
+        for lane in 0..LANES {
+            first[lane] = u32::from(upper[lane]) | u32::from(lower[lane]) << 16;
+        }
+        for lane in 0..LANES {
+            second[lane] = u32::from(swapped[lane]) | u32::from(protocols[lane]) << 16 | 7 << 24;
+        }
+        for lane in 0..LANES {
+            let block = u64::from(second[lane]) << 32 | u64::from(first[lane]);
             let mut state = State { v0, v1, v2, v3: v3 ^ block };
             state.round();
             state.v0 ^= block;

@@ -25,7 +25,7 @@ const LAW: &[(&str, &[&str])] = &[
     ("heavy", &[]),
     ("restraint", &["gate"]),
     ("host", &["sys"]),
-    ("order", &["target", "batch"]),
+    ("order", &["target", "batch", "sys"]),
     ("cookie", &["target", "batch", "sys"]),
     ("pace", &[]),
     ("path", &[]),

@@ -275,9 +275,16 @@ impl Template {
         frame[..self.bytes.len()].copy_from_slice(&self.bytes);
         frame[..6].copy_from_slice(&mac.0);
         self.fill::<LANES>(shape, batch, (frame, words));
-        for (lane, slot) in slots.iter_mut().enumerate() {
-            words.write(lane, &mut slot[0]);
-            slot[1..].copy_from_slice(&constant[1..]);
+        // A loop for each kind: nothing is asked for each lane.
+        let rest = &constant[1..];
+        match shape.kind {
+            Kind::Tcp { acknowledges: true } => {
+                write_all(slots, rest, |lane, block| words.write_fields::<true>(batch, lane, block));
+            }
+            Kind::Tcp { acknowledges: false } => {
+                write_all(slots, rest, |lane, block| words.write_fields::<false>(batch, lane, block));
+            }
+            Kind::Units(_) => write_all(slots, rest, |lane, block| words.write_words(lane, block)),
         }
         if self.crc.is_some() {
             for slot in slots.iter_mut() {
@@ -303,9 +310,23 @@ impl Template {
     /// # Panics
     /// When `slot` has fewer blocks than the frame needs.
     #[inline(always)]
-    pub fn write_of_group(&self, lane: usize, mac: Mac, words: &Words, slot: &mut [Block]) -> usize {
+    pub fn write_of_group(
+        &self,
+        lane: usize,
+        mac: Mac,
+        (batch, words): (&Batch, &Words),
+        slot: &mut [Block],
+    ) -> usize {
         let slot = &mut slot[..self.blocks.len()];
-        words.write(lane, &mut slot[0]);
+        match self.shape.as_ref().map(|shape| &shape.kind) {
+            Some(Kind::Tcp { acknowledges: true }) => {
+                words.write_fields::<true>(batch, lane, &mut slot[0]);
+            }
+            Some(Kind::Tcp { acknowledges: false }) => {
+                words.write_fields::<false>(batch, lane, &mut slot[0]);
+            }
+            _ => words.write_words(lane, &mut slot[0]),
+        }
         slot[0][..6].copy_from_slice(&mac.0);
         slot[1..].copy_from_slice(&self.blocks[1..]);
         if self.crc.is_some() {
@@ -383,6 +404,19 @@ impl Template {
         // RFC 768: a computed zero is transmitted as all ones.
         let value = if value == 0 && self.sum == Sum::Datagram { 0xffff } else { value };
         frame[self.transport + at..self.transport + at + 2].copy_from_slice(&value.to_be_bytes());
+    }
+}
+
+/// Writes the first block of every frame, and behind it what is the same in all.
+#[inline(always)]
+fn write_all<const BLOCKS: usize>(
+    slots: &mut [[Block; BLOCKS]; LANES],
+    rest: &[Block],
+    write: impl Fn(usize, &mut Block),
+) {
+    for (lane, slot) in slots.iter_mut().enumerate() {
+        write(lane, &mut slot[0]);
+        slot[1..].copy_from_slice(rest);
     }
 }
 

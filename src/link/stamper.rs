@@ -154,7 +154,7 @@ impl Stamper {
             let mac = self.hops.mac(batch.hop[lane]);
             let slot = &mut self.slots[lane * self.blocks_per_slot..][..self.blocks_per_slot];
             self.lengths[lane] = if together {
-                let length = template.write_of_group(from, mac, &self.words, slot);
+                let length = template.write_of_group(from, mac, (&self.group, &self.words), slot);
                 if !self.gate.passes(&slot[0])
                     && let Some(address) = self.gate.blocked(&slot.as_flattened()[..length])
                 {

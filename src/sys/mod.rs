@@ -20,6 +20,7 @@ pub mod mmsg;
 pub mod namespace;
 pub mod netlink;
 pub mod nftables;
+pub mod pair;
 pub mod perf;
 pub mod prefetch;
 pub mod ring;
