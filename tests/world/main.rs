@@ -1,8 +1,8 @@
 //! swath's loops in the simulated Internet: thousands of scans, each drawn by a seed, judged by naive oracles that
 //! read frames with another library and remember every probe.
 //!
-//! `SWATH_WORLD_SEEDS=10000` runs so many seeds, `SWATH_WORLD_SEED=17` that one and says what it means. A failure names
-//! its seed.
+//! `SWATH_WORLD_SEEDS=10000` runs so many seeds (`SWATH_WORLD_THREADS=2` side by side), `SWATH_WORLD_SEED=17` that one and
+//! says what it means. A failure names its seed.
 
 #![allow(
     clippy::cast_possible_truncation,
@@ -19,7 +19,8 @@ mod sim;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::AddAssign;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use case::{Case, dotted};
 use oracle::{Trace, Word};
@@ -336,18 +337,24 @@ fn every_seed_keeps_every_promise_and_repeats_bit_for_bit() {
     }
     let seeds = number("SWATH_WORLD_SEEDS").unwrap_or(SLICE);
     let first = number("SWATH_WORLD_FIRST").unwrap_or(0);
+    let threads = number("SWATH_WORLD_THREADS").unwrap_or(1);
     let started = std::time::Instant::now();
-    let mut probes = 0;
-    let mut failures = Vec::new();
-    for seed in first..first + seeds {
-        match check(seed) {
-            Ok(sent) => probes += sent,
-            Err(error) => failures.push(error),
+    let (next, probes) = (AtomicU64::new(first), AtomicU64::new(0));
+    let failures = Mutex::new(Vec::new());
+    let work = || {
+        while failures.lock().expect("no thread panics with it").len() < 10 {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if first + seeds <= seed {
+                break;
+            }
+            match check(seed) {
+                Ok(sent) => _ = probes.fetch_add(sent, Ordering::Relaxed),
+                Err(error) => failures.lock().expect("no thread panics with it").push(error),
+            }
         }
-        if 10 <= failures.len() {
-            break;
-        }
-    }
+    };
+    std::thread::scope(|scope| (0..threads).for_each(|_| _ = scope.spawn(work)));
+    let (probes, failures) = (probes.into_inner(), failures.into_inner().expect("no thread panicked"));
     let seconds = started.elapsed().as_secs_f64();
     let rate = probes as f64 / seconds;
     println!(
