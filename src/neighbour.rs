@@ -251,11 +251,8 @@ impl Neighbours {
                 (Some((known, _)), Some((silent, _))) => silent < known,
                 (known, _) => known.is_none(),
             };
-            let forgotten = if silent_first {
-                self.forget_silent() || self.forget_known()
-            } else {
-                self.forget_known() || self.forget_silent()
-            };
+            let forgotten =
+                silent_first && self.forget_silent() || self.forget_known() || self.forget_silent();
             if !forgotten {
                 return;
             }

@@ -239,7 +239,12 @@ fn results(case: &Case, ran: &Ran) -> Result<(), String> {
         }
         let behaviour = world.behaviour(&record.target()).map(|rule| rule.answer);
         if !ran.oracle.damaged.contains(target) && !truth(behaviour).contains(word) {
-            return Err(format!("{target:?} is {behaviour:?} and {word:?} is recorded"));
+            // The oracle believes a SYN to the right port, too.
+            if weak && 0 < guessed {
+                guessed -= 1;
+                continue;
+            }
+            return Err(format!("{target:?} is {behaviour:?} and {word:?} is recorded: {record:?}"));
         }
     }
     Ok(())
@@ -281,8 +286,16 @@ fn passes(case: &Case, ran: &Ran) -> Result<(), String> {
     let (recaptured, missed) =
         later.fold((0, 0), |(all, missed), passes| (all + 1, missed + u64::from(!passes.contains(&0))));
     let told = ran.summary.loss.map_or((0, 0), |loss| (loss.recaptured, loss.missed));
+    // A SYN that guessed a port tells a pass of a target that nobody heard.
+    let guessed = ran.records.iter().filter(|record| {
+        record.reason == Reason::SPLIT_HANDSHAKE
+            && 0 < record.pass
+            && !answered.contains_key(&address(record))
+    });
+    let guessed = guessed.count() as u64;
+    let equal = told == (recaptured + guessed, missed + guessed);
     // A damaged answer may still tell its pass; then the oracle knows less.
-    if ran.oracle.damaged.is_empty() && told != (recaptured, missed) {
+    if ran.oracle.damaged.is_empty() && !equal {
         return Err(format!("{missed} of {recaptured} were missed by the first pass; told is {told:?}"));
     }
     Ok(())
