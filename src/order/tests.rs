@@ -38,13 +38,20 @@ fn every_size_up_to_4096_is_a_bijection_with_an_inverse() {
 
 #[test]
 fn batches_equal_single_steps_at_every_alignment() {
-    for length in [1, 2, 63, 64, 65, 4095, 4096, 4097, 65_536, 1_000_003, 1 << 33, MAX_TARGETS] {
+    for length in [1, 2, 63, 64, 65, 4095, 4096, 4097, 65_536, 1_000_003, 1 << 33, 1 << 62, MAX_TARGETS] {
         let order = Order::new(length, 7);
-        for start in [0, 1, 63, 64, length / 3, length.saturating_sub(64), length - 1] {
+        // Around the end of a row, where the upper half grows within a batch.
+        let (row, rows) = (order.b, order.b * (order.a / 2));
+        let ends =
+            [row, rows].into_iter().flat_map(|end| [end, end.saturating_sub(63), end.saturating_sub(64)]);
+        let starts = [0, 1, 63, 64, length / 3, length.saturating_sub(64), length - 1];
+        for start in starts.into_iter().chain(ends) {
             let start = start.min(length - 1);
             let count = (length - start).min(LANES as u64) as usize;
-            let mut lanes = [0; LANES];
+            let (mut lanes, mut on_baseline) = ([0; LANES], [0; LANES]);
             order.fill(Cursor(start), count, &mut lanes);
+            order.fill_on_baseline(Cursor(start), count, &mut on_baseline);
+            assert_eq!(lanes, on_baseline, "{length} {start}");
             assert!(lanes[count..].iter().all(|&target| target == lanes[0]), "{length} {start}");
             for (lane, &target) in lanes[..count].iter().enumerate() {
                 assert_eq!(target, order.target(Cursor(start + lane as u64)), "{length} {start}");

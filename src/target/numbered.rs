@@ -21,7 +21,11 @@ impl Finder {
     /// A finder over `count` starts, the first of them 0, of numbers below `total`.
     pub(super) fn new(count: usize, total: u64, start: impl Fn(usize) -> u64) -> Finder {
         let most = BUCKETS_MAX.max(count.saturating_mul(BUCKETS_PER_START_MIN));
-        let wanted = count.saturating_mul(BUCKETS_PER_START).clamp(1, most);
+        Finder::with_buckets(count, total, count.saturating_mul(BUCKETS_PER_START).clamp(1, most), start)
+    }
+
+    /// The same with about so many buckets, at least 1. Where the first start is not 0, numbers below it count as its own.
+    fn with_buckets(count: usize, total: u64, wanted: usize, start: impl Fn(usize) -> u64) -> Finder {
         let bits = u64::BITS - total.saturating_sub(1).leading_zeros();
         let shift = bits.saturating_sub(wanted.next_power_of_two().trailing_zeros());
         let buckets = total.saturating_sub(1).checked_shr(shift).unwrap_or(0) + 1;
@@ -81,8 +85,13 @@ pub(super) struct Numbered<T: AddressBits> {
     /// one needs both, and among a million ranges each costs a cache miss.
     ranges: Box<[(T::Number, T)]>,
     finder: Finder,
+    /// For IPv4 in many ranges, where a search by halves would miss the caches again and again: finds the range of an
+    /// address.
+    owners: Finder,
     /// For IPv4 in few ranges.
     leaps: Leaps,
+    /// For IPv4 in many ranges.
+    rows: Rows,
     /// For IPv4 in many tiny ranges, a list of single addresses: the address of every number.
     listed: Box<[T]>,
 }
@@ -97,8 +106,8 @@ impl<T: AddressBits> Numbered<T> {
             total += last.since(first) + 1;
         }
         let finder = Finder::new(ranges.len(), total, |index| ranges[index].0.into());
-        let (leaps, listed) = (Leaps::default(), Box::default());
-        Numbered { total, ranges: ranges.into_boxed_slice(), finder, leaps, listed }
+        let (owners, leaps, rows) = (Finder::default(), Leaps::default(), Rows::default());
+        Numbered { total, ranges: ranges.into(), finder, owners, leaps, rows, listed: Box::default() }
     }
 
     /// How many addresses there are.
@@ -118,9 +127,14 @@ impl<T: AddressBits> Numbered<T> {
 
     /// The number of an address, if it is in the set.
     pub(super) fn number(&self, address: T) -> Option<u64> {
-        let range = self.ranges.partition_point(|&(_, first)| first <= address).checked_sub(1)?;
+        let range = if self.owners.table.is_empty() {
+            self.ranges.partition_point(|&(_, first)| first <= address).checked_sub(1)?
+        } else {
+            let low_bits = |address: T| u64::try_from(address.into()).unwrap_or(u64::MAX);
+            self.owners.find(low_bits(address), |range| low_bits(self.ranges[range].1))
+        };
         let first = self.ranges[range].1;
-        let offset: u128 = address.into() - first.into();
+        let offset: u128 = address.into().checked_sub(first.into())?;
         let (start, end) = self.span(range);
         (offset < u128::from(end - start)).then(|| start + address.since(first))
     }
@@ -156,9 +170,15 @@ impl Numbered<u32> {
             for (address, &number) in addresses.iter_mut().zip(numbers) {
                 *address = self.listed[usize::try_from(number).unwrap_or(usize::MAX)];
             }
+        } else if !self.rows.buckets.is_empty() {
+            let mut left = self.rows.addresses(numbers, addresses);
+            while left != 0 {
+                let lane = left.trailing_zeros() as usize;
+                addresses[lane] = self.searched(numbers[lane]);
+                left &= left - 1;
+            }
         } else {
-            // Among a million ranges table and ranges both lie in a far cache. In a loop for each, the processor waits
-            // for many lanes at once.
+            // In a loop for each, the processor waits for many lanes at once.
             for (address, &number) in addresses.iter_mut().zip(numbers) {
                 *address = u32::number(self.finder.lowest(number) as u64);
             }
@@ -193,8 +213,81 @@ impl Numbered<u32> {
             self.leaps = Leaps::new(&self.ranges, self.total);
         } else if LEAP_RANGES_MAX < ranges && self.total <= (ranges * LISTED_PER_RANGE) as u64 {
             self.listed = self.ranges().flat_map(|(first, last)| first..=last).collect();
+        } else if (ROW_RANGES_MIN..ROW_RANGES_MAX).contains(&ranges) {
+            self.rows = Rows::new(&self.ranges, self.total);
+            // Only single numbers are looked up in the finder then: a coarse one does.
+            let start = |range: usize| self.ranges[range].0.into();
+            self.finder = Finder::with_buckets(ranges, self.total, ranges / 2, start);
+        }
+        if LEAP_RANGES_MAX < ranges {
+            let wanted = ranges / 2;
+            self.owners = Finder::with_buckets(ranges, 1 << 32, wanted, |range| self.ranges[range].1.into());
         }
         self
+    }
+}
+
+/// For a great many ranges, as little memory as a look-up in three steps can have: a million ranges need 7.6 MB, and what
+/// they cost is what their share of a cache does not hold. Numbers are cut into buckets of at most 2^16 in which few ranges
+/// begin; how many of these begin at or below a number is counted without a branch.
+#[derive(Debug, Clone, Default)]
+struct Rows {
+    shift: u32,
+    /// For each bucket the range in force at its beginning, and in the low [`BEGIN_BITS`] how many begin behind that, or
+    /// [`CROWDED`].
+    buckets: Box<[u32]>,
+    /// For each range where it begins, within its bucket; and a row behind the last.
+    starts: Box<[u16]>,
+    /// What to add, modulo 2^32, to the numbers of each range.
+    leaps: Box<[u32]>,
+}
+
+impl Rows {
+    /// The table of ranges, each the number of its first address and that address, with fewer than 2^32 addresses.
+    fn new(ranges: &[(u32, u32)], total: u64) -> Rows {
+        let shift = (total * BEGIN_IN_BUCKET / ranges.len() as u64).max(1).ilog2().min(u16::BITS);
+        let start = |range: usize| ranges.get(range).map_or(u64::MAX, |&(start, _)| start.into());
+        let mut first = 0;
+        let bucket = |bucket: u64| {
+            let (beginning, end) = (bucket << shift, (bucket + 1) << shift);
+            while start(first + 1) <= beginning {
+                first += 1;
+            }
+            let begin = (first + 1..).take(ROW + 1).take_while(|&range| start(range) < end).count();
+            let begin = if begin <= ROW { u32::number(begin as u64) } else { CROWDED };
+            u32::number(first as u64) << BEGIN_BITS | begin
+        };
+        let buckets = (0..=(total - 1) >> shift).map(bucket).collect();
+        let within = |start: u32| u16::try_from(u64::from(start) & ((1 << shift) - 1)).unwrap_or(u16::MAX);
+        let starts = ranges.iter().map(|&(start, _)| within(start)).chain([0; ROW]);
+        let leaps = ranges.iter().map(|&(start, first)| first.wrapping_sub(start));
+        Rows { shift, buckets, starts: starts.collect(), leaps: leaps.collect() }
+    }
+
+    /// The addresses of at most 64 numbers; returns the lanes in crowded buckets, which must be looked up otherwise. A loop
+    /// for each step: the processor then waits for the memory of many lanes at once.
+    #[inline(always)]
+    fn addresses(&self, numbers: &[u64], addresses: &mut [u32]) -> u64 {
+        let mut crowded = 0;
+        for (address, &number) in addresses.iter_mut().zip(numbers) {
+            *address = self.buckets[usize::try_from(number >> self.shift).unwrap_or(usize::MAX)];
+        }
+        let mask = (1u64 << self.shift) - 1;
+        for (lane, (address, &number)) in addresses.iter_mut().zip(numbers).enumerate() {
+            let (range, begin) = (*address >> BEGIN_BITS, (*address & CROWDED & 0xffff) as u16);
+            let offset = (number & mask & 0xffff) as u16;
+            let row = self.starts.get(range as usize + 1..).and_then(|starts| starts.first_chunk::<ROW>());
+            let mut passed = 0;
+            for (place, &start) in (0u16..).zip(row.unwrap_or(&[0; ROW])) {
+                passed += u16::from(start <= offset) & u16::from(place < begin);
+            }
+            *address = range + u32::from(passed);
+            crowded |= u64::from(u32::from(begin) == CROWDED) << (lane & 63);
+        }
+        for (address, &number) in addresses.iter_mut().zip(numbers) {
+            *address = self.leaps[*address as usize].wrapping_add(u32::number(number));
+        }
+        crowded
     }
 }
 
@@ -248,6 +341,18 @@ impl Leaps {
     }
 }
 
+/// Ranges that may begin in a bucket of [`Rows`]: a vector of 16-bit numbers.
+const ROW: usize = 8;
+const BEGIN_BITS: u32 = 4;
+/// In the place of how many begin in a bucket: more than a row.
+const CROWDED: u32 = (1 << BEGIN_BITS) - 1;
+const _: () = assert!(ROW < CROWDED as usize, "a full row is not crowded");
+/// Ranges from which [`Rows`] is made: fewer lie in a near cache anyhow, and the plain table takes fewer instructions; and
+/// up to which: their numbers stand above [`BEGIN_BITS`].
+const ROW_RANGES_MIN: usize = 1 << 17;
+const ROW_RANGES_MAX: usize = 1 << (u32::BITS - BEGIN_BITS);
+/// Ranges that begin in a bucket, on the average, at most: then one bucket in fifty is crowded where they lie at random.
+const BEGIN_IN_BUCKET: u64 = 4;
 /// Ranges up to which the table of leaps is made: at most 1 MiB of it.
 const LEAP_RANGES_MAX: usize = 1 << 12;
 /// Addresses per range up to which each is listed: at most 16 bytes a range.

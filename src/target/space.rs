@@ -701,6 +701,9 @@ mod tests {
             (4097, 40, 9),
             (60_001, 3, 2),
             (60_001, 9, 30),
+            (140_001, 9, 30),
+            (140_001, 1 << 14, 1 << 14),
+            (140_002, 9, 30),
         ] {
             let mut first = 0x0100_0000;
             let mut ranges = Vec::new();
@@ -713,12 +716,20 @@ mod tests {
             if count % 2 == 0 {
                 ranges.push((first, first + 0x1000_0000));
             }
-            let general = AddressSet { v4: Ranges::from_unsorted(ranges), v6: Ranges::default() };
+            let general = AddressSet { v4: Ranges::from_unsorted(ranges.clone()), v6: Ranges::default() };
             for ports in ["80", "80-83", "22,80,443"] {
                 let ports = parse_ports(ports).expect("ports");
                 let space = Space::new(&general, &ports, Endpoints::default(), &AddressSet::default());
                 let space = space.expect("space");
                 inverts(&space);
+                let port = *space.blocks[0].ports.first().expect("a port");
+                let number_of =
+                    |address: u32| space.rank(&Target { address: Ipv4Addr::from(address).into(), port });
+                for &(first, last) in ranges.iter().step_by(97) {
+                    assert!(number_of(first).is_some() && number_of(last).is_some(), "{count} ranges");
+                    assert_eq!((number_of(first - 1), number_of(last + 1)), (None, None), "{count} ranges");
+                }
+                assert_eq!((number_of(0), number_of(u32::MAX)), (None, None));
                 let crowded: Vec<u64> = (0..space.len().min(70_000)).collect();
                 for (&index, &target) in crowded.iter().zip(&batch(&space, &crowded)) {
                     assert_eq!(space.select(index), target, "{count} ranges");
