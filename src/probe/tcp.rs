@@ -3,7 +3,7 @@
 //! Where the cookie stands. Without ACK in the sequence number: the answer acknowledges it. With ACK also in the
 //! acknowledgement number, which a RST brings back as its own sequence number (RFC 9293 section 3.10.7.1), while an ICMP
 //! error quotes the sequence number. Stacks deviate from the RFC in which of the three they fill, so an answer to
-//! anything but a SYN may have the cookie in any of them (`reference: nmap`, 1.0).
+//! anything but a SYN may have the cookie in any of them (RFC 9293 section 3.5.2: what a reset acknowledges).
 
 use std::net::IpAddr;
 
