@@ -198,6 +198,22 @@ impl Numbered<u32> {
     }
 }
 
+impl Numbered<u128> {
+    /// The addresses of many numbers below the total: as [`Numbered::address`].
+    #[inline(always)]
+    pub(super) fn addresses_v6(&self, numbers: &[u64], addresses: &mut [u128]) {
+        if let [(_, first)] = *self.ranges {
+            for (address, &number) in addresses.iter_mut().zip(numbers) {
+                *address = first + u128::from(number);
+            }
+        } else {
+            for (address, &number) in addresses.iter_mut().zip(numbers) {
+                *address = self.address(number);
+            }
+        }
+    }
+}
+
 /// How far each number is from its address, by bucket of numbers: for few ranges, a look-up without search
 /// and without a branch that depends on the number.
 #[derive(Debug, Clone, Default)]
