@@ -85,7 +85,7 @@ fn remembering(criterion: &mut Criterion) {
             bencher.iter_batched_ref(
                 &mut next,
                 |numbers| {
-                    seen.touch(&numbers.map(Some));
+                    numbers.iter().for_each(|&number| seen.touch(number));
                     numbers.iter().filter(|&&number| seen.insert(number, State::Open, 0).new).count()
                 },
                 criterion::BatchSize::SmallInput,

@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use siphasher::sip::SipHasher13;
 
 use crate::batch::{LANES, low_32};
+use crate::sys::simd::Simd;
 use crate::target::{Port, Protocol, Target};
 
 /// The key of one process.
@@ -19,6 +20,7 @@ use crate::target::{Port, Protocol, Target};
 pub struct CookieKey {
     low: u64,
     high: u64,
+    simd: Simd,
 }
 
 /// The cookies of a batch, in halves: that is how they are used.
@@ -61,7 +63,7 @@ impl CookieKey {
     /// A key of 16 random bytes.
     pub fn new(bytes: [u8; 16]) -> CookieKey {
         let half = |part: &[u8]| u64::from_le_bytes(part.try_into().expect("eight bytes"));
-        CookieKey { low: half(&bytes[..8]), high: half(&bytes[8..]) }
+        CookieKey { low: half(&bytes[..8]), high: half(&bytes[8..]), simd: Simd::best() }
     }
 
     /// The cookie of a target.
@@ -83,6 +85,20 @@ impl CookieKey {
         }
     }
 
+    /// As [`CookieKey::cookies_v4`], for code that is not compiled for the best instructions of this processor.
+    pub fn cookies(
+        &self,
+        addresses: &[u32; LANES],
+        ports: &[u16; LANES],
+        protocols: &[u8; LANES],
+        cookies: &mut CookieLanes,
+    ) {
+        self.simd.run(
+            #[inline(always)]
+            || self.cookies_v4(addresses, ports, protocols, cookies),
+        );
+    }
+
     /// The cookies of [`LANES`] IPv4 targets at once, equal to [`CookieKey::cookie`] lane by lane.
     #[inline(always)]
     pub fn cookies_v4(
@@ -93,13 +109,28 @@ impl CookieKey {
         cookies: &mut CookieLanes,
     ) {
         let State { v0, v1, v2, v3 } = self.state();
+        // Seven bytes in network order, read as a little-endian word, and the length in the top byte. Bytes change places
+        // among 16 bits, and these among 32, in loops of their own: every vector unit has instructions for that.
+        let (mut upper, mut lower) = ([0u16; LANES], [0u16; LANES]);
         for lane in 0..LANES {
-            // Seven bytes in network order, read as a little-endian word, and the length in the top byte.
-            let block = u64::from(addresses[lane]) << 32
-                | u64::from(ports[lane]) << 16
-                | u64::from(protocols[lane]) << 8
-                | 7;
-            let block = block.swap_bytes();
+            upper[lane] = ((addresses[lane] >> 16) as u16).swap_bytes();
+        }
+        for lane in 0..LANES {
+            lower[lane] = ((addresses[lane] & 0xffff) as u16).swap_bytes();
+        }
+        let mut swapped = [0u16; LANES];
+        for lane in 0..LANES {
+            swapped[lane] = ports[lane].swap_bytes();
+        }
+        let (mut first, mut second) = ([0u32; LANES], [0u32; LANES]);
+        for lane in 0..LANES {
+            first[lane] = u32::from(upper[lane]) | u32::from(lower[lane]) << 16;
+        }
+        for lane in 0..LANES {
+            second[lane] = u32::from(swapped[lane]) | u32::from(protocols[lane]) << 16 | 7 << 24;
+        }
+        for lane in 0..LANES {
+            let block = u64::from(second[lane]) << 32 | u64::from(first[lane]);
             let mut state = State { v0, v1, v2, v3: v3 ^ block };
             state.round();
             state.v0 ^= block;

@@ -8,6 +8,7 @@
 //! Invariant: knows numbers, not addresses; memory never grows beyond what it was given.
 
 use crate::event::State;
+use crate::sys::prefetch::prefetch;
 
 /// Default memory of the table: 64 MiB.
 pub const DEFAULT_BYTES: usize = 64 << 20;
@@ -69,21 +70,18 @@ impl Dedup {
         seen
     }
 
-    /// Brings what is kept of many targets into a near cache. The table is larger than one, and targets come in random order:
-    /// waiting for each alone would take most of the time of a reply, and these loads do not wait for each other.
+    /// Asks for what is kept of a target before [`Dedup::insert`] needs it. The table is larger than a near cache, and targets
+    /// come in random order: waiting for each would take most of the time of a reply, and these requests wait for nothing.
     #[inline]
-    pub fn touch(&self, targets: &[Option<u64>]) {
-        let known = targets.iter().flatten();
-        let all = match &self.table {
-            Table::Array(marks) => known
-                .filter_map(|&target| marks.get(usize::try_from(target).ok()?))
-                .fold(0, |all, mark| all ^ u64::from(*mark)),
-            Table::Generations(generations) => {
-                known.fold(0, |all, &target| all ^ generations.first_look(target + 1))
+    pub fn touch(&self, target: u64) {
+        match &self.table {
+            Table::Array(marks) => {
+                if let Some(mark) = usize::try_from(target).ok().and_then(|target| marks.get(target)) {
+                    prefetch(mark);
+                }
             }
-        };
-        // The loads must happen, though nobody wants what they bring.
-        std::hint::black_box(all);
+            Table::Generations(generations) => generations.touch(target + 1),
+        }
     }
 
     /// How many targets were forgotten: a repetition of a verdict about one is reported again.
@@ -115,11 +113,13 @@ impl Generations {
         Generations { young: Slots::new(slots), old: Slots::new(slots), capacity: slots / 4 * 3 }
     }
 
-    /// Something of the slots where a key may be.
+    /// Asks for the slots where a key may be.
     #[inline]
-    fn first_look(&self, key: u64) -> u64 {
+    fn touch(&self, key: u64) {
         let slot = self.young.first_slot(key);
-        self.young.keys[slot] ^ u64::from(self.young.marks[slot]) ^ self.old.keys[slot]
+        prefetch(&self.young.keys[slot]);
+        prefetch(&self.young.marks[slot]);
+        prefetch(&self.old.keys[slot]);
     }
 
     /// What is kept of a key, and how many keys had to be forgotten to make room for it.
@@ -207,7 +207,7 @@ mod tests {
     fn a_repetition_is_known_and_another_class_is_new() {
         for targets in [1000, u64::MAX / 2] {
             let mut dedup = Dedup::new(targets, 1 << 16);
-            dedup.touch(&[Some(7), None, Some(targets - 1)]);
+            [7, targets - 1, u64::MAX >> 1].into_iter().for_each(|target| dedup.touch(target));
             assert!(is_new(&mut dedup, 7, State::Closed), "a look is no note");
             assert!(is_new(&mut dedup, 7, State::Open), "a RST never hides a later SYN-ACK");
             assert!(!is_new(&mut dedup, 7, State::Open));

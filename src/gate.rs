@@ -7,7 +7,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::planted;
 use crate::wire::{ethernet, ipv6, nd};
 
 /// Addresses no frame may be sent to.
@@ -88,28 +87,30 @@ impl Gate {
     /// The destination of the first of many finished frames that may not leave. Each frame is read again: its type, and the
     /// first half of its destination; only when one of them is suspect, all of them as [`Gate::blocked`] does.
     #[inline(always)]
-    pub fn first_blocked<'a>(&self, frames: impl Iterator<Item = &'a [[u8; 64]]> + Clone) -> Option<IpAddr> {
-        if planted::is(26) {
-            return self.first_of(frames.take(1));
-        }
-        self.first_of(frames)
-    }
-
-    #[inline(always)]
-    fn first_of<'a>(&self, mut frames: impl Iterator<Item = &'a [[u8; 64]]> + Clone) -> Option<IpAddr> {
-        if frames.clone().all(|blocks| self.passes(&blocks[0])) || self.pass_by_prefix(frames.clone()) {
+    pub fn first_blocked<const BLOCKS: usize>(&self, frames: &[[[u8; 64]; BLOCKS]]) -> Option<IpAddr> {
+        let looked_at = planted!(26, &frames[..frames.len().min(1)], frames);
+        // Several in a row, so that what a loop costs is shared.
+        let (rows, rest) = looked_at.as_chunks::<4>();
+        let passes = |frames: &[[[u8; 64]; BLOCKS]; 4]| {
+            let [a, b, c, d] = frames;
+            [a, b, c, d].into_iter().all(|frame| self.passes(&frame[0]))
+        };
+        if rows.iter().all(passes) && rest.iter().all(|frame| self.passes(&frame[0])) {
             return None;
         }
-        frames.find_map(
-            |blocks| if self.passes(&blocks[0]) { None } else { self.blocked(blocks.as_flattened()) },
-        )
+        if self.pass_by_prefix(looked_at) {
+            return None;
+        }
+        looked_at
+            .iter()
+            .find_map(|frame| if self.passes(&frame[0]) { None } else { self.blocked(frame.as_flattened()) })
     }
 
     /// Whether all frames are untagged IPv6 to a prefix, the longest that they have in common, that holds nothing excluded.
     #[inline(always)]
-    fn pass_by_prefix<'a>(&self, frames: impl Iterator<Item = &'a [[u8; 64]]> + Clone) -> bool {
+    fn pass_by_prefix<const BLOCKS: usize>(&self, frames: &[[[u8; 64]; BLOCKS]]) -> bool {
         let upper = |frame: &[u8; 64]| u64::from_ne_bytes(frame[38..46].try_into().expect("eight bytes"));
-        let Some(first) = frames.clone().next().map(|blocks| upper(&blocks[0])) else { return true };
+        let Some(first) = frames.first().map(|blocks| upper(&blocks[0])) else { return true };
         let (mut differ, mut other_type) = (0, 0);
         for blocks in frames {
             let frame = &blocks[0];

@@ -186,7 +186,11 @@ impl Generator {
             #[inline(always)]
             || {
                 let mut numbers = [0; LANES];
-                self.order.fill(chunk.first, count, &mut numbers);
+                if self.simd == Simd::BASELINE {
+                    self.order.fill_on_baseline(chunk.first, count, &mut numbers);
+                } else {
+                    self.order.fill(chunk.first, count, &mut numbers);
+                }
                 for (lane, cursor) in batch.cursor.iter_mut().enumerate() {
                     *cursor = Cursor(chunk.first.0 + lane as u64);
                 }

@@ -38,8 +38,14 @@ pub enum Lookup {
 pub struct Neighbours {
     hops: NextHops,
     entries: HashMap<IpAddr, Entry>,
-    /// Addresses in the order they entered the table, to forget the oldest.
-    age: VecDeque<IpAddr>,
+    /// Addresses that were answered, and those that were given up, in the order of that, to forget the oldest. What is not its
+    /// entry's number any more counts for nothing.
+    known: VecDeque<(u64, IpAddr)>,
+    silent: VecDeque<(u64, IpAddr)>,
+    /// The number of the next that is answered or given up.
+    next: u64,
+    /// What was answered under this number or a later one has probes that are ready and did not leave yet: it is not forgotten.
+    ready_from: u64,
     free: Vec<u16>,
     /// Addresses to ask for again, by due time: all wait equally long, so the queue is sorted. One whose time is not
     /// its entry's is of an address that was answered and forgotten meanwhile, and counts for nothing.
@@ -52,7 +58,7 @@ pub struct Neighbours {
 enum Entry {
     Known { hop: u16 },
     Asking { questions: u8, due_ns: u64, waiting: Vec<Parked> },
-    Silent,
+    Silent { number: u64 },
 }
 
 impl Neighbours {
@@ -71,7 +77,10 @@ impl Neighbours {
         Neighbours {
             hops,
             entries: HashMap::new(),
-            age: VecDeque::new(),
+            known: VecDeque::new(),
+            silent: VecDeque::new(),
+            next: 1,
+            ready_from: 1,
             free,
             asked: VecDeque::new(),
             parked: 0,
@@ -83,13 +92,12 @@ impl Neighbours {
     pub fn look_up(&mut self, address: IpAddr, now_ns: u64) -> Lookup {
         match self.entries.get(&address) {
             Some(Entry::Known { hop }) => return Lookup::Hop(*hop),
-            Some(Entry::Silent) => return Lookup::Unreachable,
+            Some(Entry::Silent { .. }) => return Lookup::Unreachable,
             Some(Entry::Asking { .. }) => return Lookup::Unknown,
             None => {}
         }
         self.forget_oldest();
         self.entries.insert(address, Entry::Asking { questions: 0, due_ns: now_ns, waiting: Vec::new() });
-        self.age.push_back(address);
         self.asked.push_front((now_ns, address));
         Lookup::Unknown
     }
@@ -113,7 +121,7 @@ impl Neighbours {
             .values()
             .flat_map(|entry| match entry {
                 Entry::Asking { waiting, .. } => waiting.as_slice(),
-                Entry::Known { .. } | Entry::Silent => &[],
+                Entry::Known { .. } | Entry::Silent { .. } => &[],
             })
             .copied()
     }
@@ -145,7 +153,10 @@ impl Neighbours {
             }
             self.parked -= waiting.len();
             failed.append(waiting);
-            self.entries.insert(key, Entry::Silent);
+            let number = self.next;
+            self.next += 1;
+            self.entries.insert(key, Entry::Silent { number });
+            self.silent.push_back((number, key));
         }
         None
     }
@@ -161,24 +172,34 @@ impl Neighbours {
     }
 
     /// Takes an answer; the probes that waited for it are appended to `ready`. Answers nobody asked for are ignored.
+    ///
+    /// More may be asked for at a time than have room: whoever has been known longest makes it. Where all who are known have
+    /// probes that did not leave yet, there is none, and the address is asked for again; it is not silent.
     pub fn answer(&mut self, address: IpAddr, mac: Mac, ready: &mut Vec<Parked>) {
-        // More may be asked for at a time than have room: whoever has been known longest makes it.
-        if self.free.is_empty() && matches!(self.entries.get(&address), Some(Entry::Asking { .. })) {
+        match self.entries.get_mut(&address) {
+            Some(Entry::Known { hop }) => return self.hops.assign(*hop, mac),
+            Some(Entry::Asking { questions, .. }) => *questions = 0,
+            Some(Entry::Silent { .. }) => {}
+            None if planted!(37, true, false) => return self.seed(address, mac),
+            None => return,
+        }
+        if self.free.is_empty() {
             self.forget_known();
         }
-        match self.entries.get_mut(&address) {
-            Some(Entry::Known { hop }) => self.hops.assign(*hop, mac),
-            Some(entry @ (Entry::Asking { .. } | Entry::Silent)) => {
-                let Some(hop) = self.free.pop() else { return };
-                self.hops.assign(hop, mac);
-                if let Entry::Asking { mut waiting, .. } = std::mem::replace(entry, Entry::Known { hop }) {
-                    self.parked -= waiting.len();
-                    ready.append(&mut waiting);
-                }
-            }
-            None if planted!(37, true, false) => self.seed(address, mac),
-            None => {}
+        let Some(hop) = self.free.pop() else { return };
+        self.hops.assign(hop, mac);
+        let number = self.next;
+        self.next += 1;
+        self.known.push_back((number, address));
+        if let Some(Entry::Asking { mut waiting, .. }) = self.entries.insert(address, Entry::Known { hop }) {
+            self.parked -= waiting.len();
+            ready.append(&mut waiting);
         }
+    }
+
+    /// All probes that answers made ready have left, or wait again: whoever is known may be forgotten from now on.
+    pub fn none_ready(&mut self) {
+        self.ready_from = self.next;
     }
 
     /// Takes what the kernel knows already.
@@ -187,7 +208,7 @@ impl Neighbours {
             let Some(hop) = self.free.pop() else { return };
             self.hops.assign(hop, mac);
             self.entries.insert(address, Entry::Known { hop });
-            self.age.push_back(address);
+            self.known.push_back((0, address));
         }
     }
 
@@ -196,34 +217,44 @@ impl Neighbours {
         self.asked.front().map(|&(due, _)| due)
     }
 
-    /// Forgets the address that has been in the table longest of those that are known: its slot is free again. Nothing
-    /// is under way to a slot between two batches, which is when answers are taken.
-    fn forget_known(&mut self) {
-        let known =
-            self.age.iter().position(|key| matches!(self.entries.get(key), Some(Entry::Known { .. })));
-        if let Some(key) = known.and_then(|place| self.age.remove(place))
-            && let Some(Entry::Known { hop }) = self.entries.remove(&key)
-        {
+    /// Forgets the address that has been known longest: its slot is free again. Nothing is under way to a slot between two
+    /// batches, which is when answers are taken. False when nobody may be forgotten.
+    fn forget_known(&mut self) -> bool {
+        let Some(&(number, key)) = self.known.front() else { return false };
+        if planted!(50, u64::MAX, self.ready_from) <= number {
+            return false;
+        }
+        self.known.pop_front();
+        if let Some(Entry::Known { hop }) = self.entries.remove(&key) {
             self.free.push(hop);
         }
+        true
     }
 
-    /// Makes room for one more address. Those with waiting probes stay.
+    /// Forgets the address that has been silent longest. False when there is none.
+    fn forget_silent(&mut self) -> bool {
+        while let Some((number, key)) = self.silent.pop_front() {
+            // It may have answered late, or been forgotten and given up again.
+            if matches!(self.entries.get(&key), Some(Entry::Silent { number: now }) if *now == number) {
+                self.entries.remove(&key);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Makes room for one more address. Those with waiting probes stay, and those whose probes are ready.
     fn forget_oldest(&mut self) {
-        let mut looked_at = 0;
-        while self.capacity <= self.entries.len() && looked_at < self.age.len() {
-            looked_at += 1;
-            let Some(key) = self.age.pop_front() else { return };
-            match self.entries.get(&key) {
-                Some(Entry::Known { hop }) => {
-                    self.free.push(*hop);
-                    self.entries.remove(&key);
-                }
-                Some(Entry::Silent) => {
-                    self.entries.remove(&key);
-                }
-                Some(Entry::Asking { .. }) => self.age.push_back(key),
-                None => {}
+        while self.capacity <= self.entries.len() {
+            let (known, silent) = (self.known.front(), self.silent.front());
+            let silent_first = match (known, silent) {
+                (Some((known, _)), Some((silent, _))) => silent < known,
+                (known, _) => known.is_none(),
+            };
+            let forgotten =
+                silent_first && self.forget_silent() || self.forget_known() || self.forget_silent();
+            if !forgotten {
+                return;
             }
         }
     }
@@ -334,12 +365,38 @@ mod tests {
             assert_eq!(neighbours.look_up(address, now_ns), Lookup::Unknown);
             assert_eq!(neighbours.question(now_ns, &mut failed), Some(address));
             neighbours.answer(address, MAC, &mut ready);
+            neighbours.none_ready();
         }
         let again = ANSWER_NS - 1;
         assert_eq!(neighbours.look_up(HOST, again), Lookup::Unknown);
         assert_eq!(neighbours.question(again, &mut failed), Some(HOST));
         assert_eq!(neighbours.question(ANSWER_NS, &mut failed), None, "the first question is history");
         assert_eq!(neighbours.question(again + ANSWER_NS, &mut failed), Some(HOST));
+    }
+
+    #[test]
+    fn nobody_is_forgotten_while_probes_to_him_are_ready_and_nobody_who_answers_is_given_up() {
+        let (_, mut neighbours) = table(3);
+        let (mut ready, mut failed, mut left) = (Vec::new(), Vec::new(), Vec::new());
+        let address = |host: u64| IpAddr::from([192, 0, 2, host as u8]);
+        for host in 0..20 {
+            neighbours.look_up(address(host), 0);
+            neighbours.park(address(host), parked(host));
+        }
+        // All of them answer at once, again and again, and two have room at a time.
+        for round in 0..10 {
+            while let Some(asked) = neighbours.question(round * ANSWER_NS, &mut failed) {
+                neighbours.answer(asked, MAC, &mut ready);
+            }
+            assert_eq!(ready.len(), 2, "round {round}");
+            for Parked { cursor, .. } in ready.drain(..) {
+                assert!(matches!(neighbours.look_up(address(cursor.0), 0), Lookup::Hop(_)));
+                left.push(cursor.0);
+            }
+            neighbours.none_ready();
+        }
+        left.sort_unstable();
+        assert_eq!((left, failed), ((0..20).collect(), Vec::new()));
     }
 
     #[test]
@@ -355,6 +412,7 @@ mod tests {
             while neighbours.question(0, &mut failed).is_some() {}
             neighbours.answer(address, MAC, &mut ready);
             assert!(matches!(neighbours.look_up(address, 0), Lookup::Hop(_)), "{address}");
+            neighbours.none_ready();
         }
         neighbours.answer(waiting, MAC, &mut ready);
         assert_eq!(ready, [parked(9)]);

@@ -90,6 +90,11 @@ impl Plan {
         steps.saturating_sub(self.first_step) + controls
     }
 
+    /// What the passes wait for each other altogether; a control sample is a pass of its own.
+    pub fn gaps(&self, pass_gap: Duration) -> Duration {
+        pass_gap * (u32::from(self.passes) - 1 + u32::from(self.control.is_some()))
+    }
+
     /// How many passes a reply may tell: those of the plan, and that of the control sample.
     pub fn passes_told(&self) -> u8 {
         self.passes + u8::from(self.control.is_some())

@@ -82,6 +82,7 @@ pub const BUGS: &[(u32, &str)] = &[
     (47, "what the disk refused counts as spooled"),
     (48, "a UDP answer with somebody else's transaction id is a result"),
     (49, "a probe that waited is taken for one that left in its turn, and not awaited again after a kill"),
+    (50, "a neighbour is forgotten while probes to it are ready to leave"),
 ];
 
 #[cfg(test)]

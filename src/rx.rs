@@ -15,9 +15,9 @@ use crate::probe::{Judge, Judgement, Probe};
 use crate::pulse::Pulse;
 use crate::queue::Queue;
 use crate::stats::{PortCounts, RxCounters, Stats};
-use crate::target::Space;
+use crate::target::{Port, Space, Target};
 use crate::wire::arp::{Announcement, Asked};
-use crate::wire::{Frame, Malformed, Segment, Transport, nd};
+use crate::wire::{Frame, Malformed, Reader, Segment, Transport, nd};
 
 /// One receive thread's state.
 pub struct Rx {
@@ -35,7 +35,7 @@ pub struct RxParts {
     /// Where frames come from.
     pub queue: Box<dyn RxQueue>,
     /// Reads a frame of this interface.
-    pub read: fn(&[u8]) -> Result<Frame<'_>, Malformed>,
+    pub reader: Reader,
     /// The probes of the scan.
     pub probes: Vec<Arc<dyn Probe>>,
     /// Believes or rejects replies.
@@ -64,7 +64,7 @@ pub struct RxParts {
 
 /// Everything that judges, apart from the queue whose frames it looks at.
 struct Desk {
-    read: fn(&[u8]) -> Result<Frame<'_>, Malformed>,
+    reader: Reader,
     probes: Vec<Arc<dyn Probe>>,
     judge: Judge,
     space: Arc<Space>,
@@ -84,7 +84,7 @@ impl Rx {
     pub fn new(parts: RxParts) -> Rx {
         let RxParts {
             queue,
-            read,
+            reader,
             probes,
             judge,
             space,
@@ -99,7 +99,7 @@ impl Rx {
             epoch_offset_ns,
         } = parts;
         let desk = Desk {
-            read,
+            reader,
             probes,
             judge,
             space,
@@ -133,7 +133,7 @@ impl Rx {
             self.drops_read_ns = now_ns;
             self.read_drops()?;
         }
-        if !self.flush_backlog() {
+        if !self.desk.flush(&mut self.backlog) {
             return Ok(false);
         }
         let received = self.queue.poll(timeout)?;
@@ -142,17 +142,19 @@ impl Rx {
         for (time_ns, frame) in received.iter() {
             // What came before the last frame of the poll is judged by then; the kernel may hold more.
             judged_ns = time_ns.saturating_sub(self.epoch_offset_ns).min(now_ns);
-            if let Some(segment) = self.desk.open(frame) {
-                segments[waiting] = (time_ns, segment);
+            if self.desk.open(frame, &mut segments[waiting].1) {
+                segments[waiting].0 = time_ns;
                 waiting += 1;
                 if waiting == CHUNK {
                     self.desk.judge_all(&segments, &mut self.judgements, &mut self.backlog);
+                    // At once, while they are in the nearest cache.
+                    self.desk.flush(&mut self.backlog);
                     waiting = 0;
                 }
             }
         }
         self.desk.judge_all(&segments[..waiting], &mut self.judgements, &mut self.backlog);
-        let flushed = self.flush_backlog();
+        let flushed = self.desk.flush(&mut self.backlog);
         if flushed {
             let counter = &self.desk.counters().judged_ns;
             counter.assign(judged_ns.max(counter.value()));
@@ -180,19 +182,6 @@ impl Rx {
         }
         Ok(())
     }
-
-    /// Pushes records that waited for room; returns whether none is left.
-    fn flush_backlog(&mut self) -> bool {
-        let mut pushed = 0;
-        while let Some(record) = self.backlog.get(pushed) {
-            if self.desk.records.push(*record).is_err() {
-                break;
-            }
-            pushed += 1;
-        }
-        self.backlog.drain(..planted!(21, self.backlog.len(), pushed));
-        self.backlog.is_empty()
-    }
 }
 
 impl Desk {
@@ -201,28 +190,50 @@ impl Desk {
         &stats.rx[*thread]
     }
 
-    /// Reads a frame. What is no segment is settled here.
-    fn open<'a>(&self, frame: &'a [u8]) -> Option<Segment<'a>> {
+    /// Pushes records that waited for room; returns whether none is left.
+    fn flush(&self, backlog: &mut Vec<Record>) -> bool {
+        let mut pushed = 0;
+        while let Some(record) = backlog.get(pushed) {
+            if self.records.push(*record).is_err() {
+                break;
+            }
+            pushed += 1;
+        }
+        backlog.drain(..planted!(21, backlog.len(), pushed));
+        backlog.is_empty()
+    }
+
+    /// Reads a frame into its place; returns whether it is a segment. What is none is settled here.
+    #[inline(always)]
+    fn open<'a>(&self, frame: &'a [u8], place: &mut Segment<'a>) -> bool {
         let counters = self.counters();
         counters.frames.add(1);
-        match (self.read)(frame) {
+        match self.reader.read(frame) {
             Ok(Frame::Segment(segment)) => {
-                if let Some(announcement) = announcement(&segment) {
-                    for queue in &self.answers {
-                        // A full queue loses an answer, not a target: the question is asked again.
-                        let _ = queue.push(announcement);
-                    }
+                *place = segment;
+                if matches!(place.transport, Transport::Arp(_) | Transport::Icmpv6(_)) {
+                    self.hear_neighbour(place);
                 }
-                if let Some(asked) = asked(&segment, &self.answers_for) {
-                    // As above: who is not answered asks again.
-                    let _ = self.questions.push(asked);
-                }
-                return Some(segment);
+                return true;
             }
             Ok(Frame::Other) => counters.not_ours.add(1),
             Err(Malformed) => counters.invalid[Invalid::Malformed as usize].add(1),
         }
-        None
+        false
+    }
+
+    /// Passes on what a neighbour says of itself, and what it asks.
+    fn hear_neighbour(&self, segment: &Segment<'_>) {
+        if let Some(announcement) = announcement(segment) {
+            for queue in &self.answers {
+                // A full queue loses an answer, not a target: the question is asked again.
+                let _ = queue.push(announcement);
+            }
+        }
+        if let Some(asked) = asked(segment, &self.answers_for) {
+            // As above: who is not answered asks again.
+            let _ = self.questions.push(asked);
+        }
     }
 
     /// Judges segments by the probes of the scan. One that recognises a reply settles it; what only looks like one to
@@ -241,9 +252,11 @@ impl Desk {
             for (number, judgement) in numbers.iter_mut().zip(judgements.iter()) {
                 if let Judgement::Reply(record) = judgement {
                     *number = self.space.rank(&record.target());
+                    if let Some(number) = *number {
+                        self.dedup.touch(number);
+                    }
                 }
             }
-            self.dedup.touch(&numbers[..judgements.len().min(CHUNK)]);
             for (index, judgement) in judgements.iter().enumerate() {
                 let bit = 1 << index;
                 match judgement {
@@ -303,24 +316,28 @@ fn settle(
         counters.unclosed.add(u64::from(!noted));
     }
     // However many questions say that a host is up, it is one fact; and so is a port that answers several payloads.
-    let port = record.target().of_first_payload();
+    let port = Port { protocol: record.protocol, number: record.port };
+    let first = port.of_first_payload();
     let number = match record.state {
         State::Up => space.host(number),
-        _ if port != record.target() => space.rank(&port).unwrap_or(number),
+        _ if port != first => {
+            space.rank(&Target { address: record.address(), port: first }).unwrap_or(number)
+        }
         _ => number,
     };
     let seen = dedup.insert(number, record.state, record.pass);
     if seen.first {
-        answered.answered(port.port);
+        answered.answered(thread, first);
     }
     count_passes(counters, record.pass, seen.passes_before);
     if seen.new {
         counters.accepted.add(1);
         counters.open.add(u64::from(record.state == State::Open));
         counters.up.add(u64::from(record.state == State::Up));
-        let mut record = *record;
-        record.protocol = record.protocol.wire();
-        accepted.push(record);
+        accepted.push(*record);
+        if let Some(record) = accepted.last_mut() {
+            record.protocol = record.protocol.wire();
+        }
     } else {
         counters.duplicate.add(1);
     }

@@ -45,7 +45,7 @@ use crate::sys::{affinity, clock, rtnetlink};
 use crate::target::Protocol;
 use crate::tx::{Step, Tx, TxParts};
 use crate::wire::arp::{Announcement, Asked};
-use crate::wire::{self, nd};
+use crate::wire::{Reader, nd};
 use crate::writer::{self, Distributor, Outlet, Writer, WriterEvent};
 
 use losses::Losses;
@@ -163,7 +163,7 @@ pub fn run(
     let pace = Arc::new(Pace::new(setup.rate));
     let cap = setup.prefix_cap.map(|milli| Arc::new(PrefixCap::new(milli)));
     let cpus = if setup.pin { affinity::spread(stats.tx.len() + stats.rx.len()) } else { Vec::new() };
-    let answered = Arc::new(PortCounts::new(plan.space.port_targets()));
+    let answered = Arc::new(PortCounts::new(plan.space.port_targets(), stats.rx.len()));
     let resets = resets.iter().map(Template::family).collect();
     let closing = Arc::new(Closing::new(HALF_OPEN));
     let job = Job {
@@ -449,10 +449,10 @@ fn receiver(
     }
     Rx::new(RxParts {
         queue,
-        read: match setup.backend.name {
-            name if name == link::CONNECT.name => wire::outcome::read,
-            _ if bare => wire::read_bare,
-            _ => wire::read,
+        reader: match setup.backend.name {
+            name if name == link::CONNECT.name => Reader::Outcome,
+            _ if bare => Reader::Bare,
+            _ => Reader::Ethernet,
         },
         probes: plan.probes.clone(),
         judge: Judge::new(job.key, setup.ports, plan.passes_told(), sources),

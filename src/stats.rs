@@ -105,34 +105,40 @@ pub struct SinkCounters {
     pub failed: Counter,
 }
 
-/// How many targets of each port answered. Any thread may add: it happens once for each target.
+/// How many targets of each port answered, counted by each receive thread for itself.
 #[derive(Debug, Default)]
 pub struct PortCounts {
-    /// Each port with the number of its targets and of those that answered; ascending by port.
-    rows: Vec<(Port, u64, AtomicU64)>,
+    /// Each port with the number of its targets; ascending by port.
+    rows: Vec<(Port, u64)>,
     places: Places,
+    /// For each thread how many answered, in the order of the rows.
+    answered: Vec<Vec<Counter>>,
 }
 
 impl PortCounts {
-    /// Counts for ports with so many targets each, nothing answered. Ports that ask for hosts are left out.
-    pub fn new(targets: impl IntoIterator<Item = (Port, u64)>) -> PortCounts {
+    /// Counts for ports with so many targets each, kept by so many receive threads, nothing answered. Ports that ask for
+    /// hosts are left out.
+    pub fn new(targets: impl IntoIterator<Item = (Port, u64)>, threads: usize) -> PortCounts {
         let ports = targets.into_iter().filter(|(port, _)| !port.protocol.asks_host());
-        let mut rows: Vec<_> = ports.map(|(port, targets)| (port, targets, AtomicU64::new(0))).collect();
-        rows.sort_by_key(|(port, _, _)| *port);
-        let places = Places::new(rows.iter().map(|(port, _, _)| *port));
-        PortCounts { rows, places }
+        let mut rows: Vec<_> = ports.collect();
+        rows.sort_by_key(|(port, _)| *port);
+        let places = Places::new(rows.iter().map(|(port, _)| *port));
+        let answered = (0..threads).map(|_| rows.iter().map(|_| Counter::default()).collect()).collect();
+        PortCounts { rows, places, answered }
     }
 
-    /// A target of this port answered for the first time.
-    pub fn answered(&self, port: Port) {
-        if let Some(row) = self.places.of(port) {
-            self.rows[row].2.fetch_add(1, Ordering::Relaxed);
+    /// A target of this port answered for the first time. Only the thread of that number may call it.
+    #[inline]
+    pub fn answered(&self, thread: usize, port: Port) {
+        if let (Some(row), Some(counts)) = (self.places.of(port), self.answered.get(thread)) {
+            counts[row].add(1);
         }
     }
 
     /// Each port, how many targets it has, and how many of them answered.
     pub fn rows(&self) -> impl ExactSizeIterator<Item = (Port, u64, u64)> + '_ {
-        self.rows.iter().map(|(port, targets, answered)| (*port, *targets, answered.load(Ordering::Relaxed)))
+        let answered = |row: usize| self.answered.iter().map(|counts| counts[row].value()).sum();
+        self.rows.iter().enumerate().map(move |(row, &(port, targets))| (port, targets, answered(row)))
     }
 }
 

@@ -333,6 +333,9 @@ impl Tx {
             filled += usize::from(!batch.is_empty());
         }
         self.round = round;
+        if self.ready.is_empty() {
+            self.parts.neighbours.none_ready();
+        }
         (filled, next_pass_ns)
     }
 

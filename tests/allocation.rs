@@ -115,7 +115,7 @@ fn receiver(plan: &Plan, records: &Queue<swath::event::Record>) -> Rx {
     }
     Rx::new(RxParts {
         queue: Box::new(Again { bytes, spans }),
-        read: wire::read,
+        reader: wire::Reader::Ethernet,
         probes: plan.probes.clone(),
         judge,
         space: Arc::clone(&plan.space),

@@ -192,7 +192,12 @@ fn a_plan_says_how_long_it_takes() {
     assert_eq!(ran.line("targets"), "393,216");
     // 58 bytes are padded to 60, with preamble, checksum and gap 84 on the wire.
     assert_eq!(ran.line("rate"), "100 kpps = 67.2 Mbit/s on the wire");
-    assert!(ran.line("duration").starts_with("13.9 s"), "{}", ran.out);
+    assert_eq!(ran.line("duration"), "13.9 s (with 10.0 s of waiting)");
+    let ran =
+        plan("198.18.0.0/15 -p 22,80,443 --rate 100k --wait 10 --passes 3 --control-share 0 --pass-gap 2");
+    assert_eq!(ran.line("duration"), "25.8 s (with 4.0 s between passes and 10.0 s of waiting)");
+    let ran = plan("198.18.0.0/15 -p 22,80,443 --rate 100k --wait 10");
+    assert_eq!(ran.line("duration"), "19.0 s (with 5.0 s between passes and 10.0 s of waiting)");
 }
 
 #[test]

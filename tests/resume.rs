@@ -167,7 +167,7 @@ fn what_is_no_checkpoint_is_refused_with_the_reason() {
     let path = |name: &str| directory.path().join(name);
     fs::create_dir(path("empty")).expect("made");
     refused(&directory, "resume", &["swath resume FILE"]);
-    refused(&directory, "resume nowhere", &["checkpoint nowhere", "No such file"]);
+    refused(&directory, "resume nowhere", &["checkpoint nowhere", "removes its checkpoint"]);
     refused(&directory, "resume empty", &["empty holds no checkpoint (*.swath)"]);
     refused(&directory, "resume open.toml", &["open.toml", "it is no checkpoint of swath"]);
     let mut running = start(&directory, &slow("a"));

@@ -108,7 +108,7 @@ impl Columns {
         self.store_halves((lanes, slots), network + 4, |lane| batch.identification[lane]);
         for lane in 0..LANES {
             let changed = self.destination_sum[lane] + u32::from(batch.identification[lane]);
-            self.halves[lane] = low_half(complement(self.network_sum[lane] + changed)).to_be();
+            self.halves[lane] = complement(self.network_sum[lane] + changed).to_be();
         }
         store(slots, lanes, network + 10, |lane| self.halves[lane].to_ne_bytes());
     }
@@ -145,7 +145,7 @@ impl Columns {
         let zero = if sum.datagram { 0xffff } else { 0 };
         for lane in 0..LANES {
             let destination = if sum.pseudo { self.destination_sum[lane] } else { 0 };
-            let sum = low_half(complement(self.transport_sum[lane] + destination));
+            let sum = complement(self.transport_sum[lane] + destination);
             self.halves[lane] = if sum == 0 { zero } else { sum.to_be() };
         }
         store(slots, lanes, sum.at, |lane| self.halves[lane].to_ne_bytes());
@@ -301,9 +301,4 @@ fn sum_of_4(number: u32) -> u32 {
 fn sum_of_8(number: u64) -> u32 {
     let halves = (number >> 32) + (number & 0xffff_ffff);
     low_32((halves >> 16 & 0xffff) + (halves & 0xffff) + (halves >> 32))
-}
-
-#[inline(always)]
-fn low_half(number: u64) -> u16 {
-    (number & 0xffff) as u16
 }

@@ -3,7 +3,7 @@
 //! Invariant: a slot never moves and is as long as every other; lanes are taken modulo [`LANES`], so that no index needs a
 //! check.
 
-use super::{Block, LANES, Words};
+use super::{Block, LANES};
 use crate::wire::ethernet::Mac;
 
 /// The slots of a batch.
@@ -29,11 +29,11 @@ pub trait Slots {
     /// When there are more blocks than a slot has.
     fn put_all(&mut self, constant: &[Block], mac: Mac);
 
-    /// The same for every slot, with the first block of each from [`Words`].
+    /// Writes every slot: the first block as `write` does, and behind it what is the same in all.
     ///
     /// # Panics
     /// When there are more blocks than a slot has.
-    fn put_words(&mut self, words: &Words, constant: &[Block]);
+    fn put_each(&mut self, rest: &[Block], write: impl Fn(usize, &mut Block));
 
     /// The whole slot of a lane.
     fn slot(&mut self, lane: usize) -> &mut [u8];
@@ -77,11 +77,11 @@ impl<const BLOCKS: usize> Slots for [[Block; BLOCKS]; LANES] {
     }
 
     #[inline(always)]
-    fn put_words(&mut self, words: &Words, constant: &[Block]) {
-        let whole: [Block; BLOCKS] = padded(constant);
+    fn put_each(&mut self, rest: &[Block], write: impl Fn(usize, &mut Block)) {
+        let whole: [Block; BLOCKS] = padded(rest);
         for (lane, slot) in self.iter_mut().enumerate() {
-            words.write(lane, &mut slot[0]);
-            slot[1..].copy_from_slice(&whole[1..]);
+            write(lane, &mut slot[0]);
+            slot[1..].copy_from_slice(&whole[..BLOCKS - 1]);
         }
     }
 
@@ -145,10 +145,11 @@ impl Slots for Strided<'_> {
     }
 
     #[inline(always)]
-    fn put_words(&mut self, words: &Words, constant: &[Block]) {
-        self.put_all(constant, Mac([0; 6]));
-        for lane in 0..LANES {
-            words.write(lane, &mut self.slots[lane * self.blocks]);
+    fn put_each(&mut self, rest: &[Block], write: impl Fn(usize, &mut Block)) {
+        for (lane, slot) in self.slots.chunks_exact_mut(self.blocks).enumerate() {
+            write(lane, &mut slot[0]);
+            slot[1..=rest.len()].copy_from_slice(rest);
+            slot[1 + rest.len()..].fill([0; super::BLOCK]);
         }
     }
 

@@ -6,7 +6,7 @@ use std::fmt;
 
 use super::shape::{Network, Shape};
 use super::words::folded;
-use super::{Batch, Carry, Field, LANES, Slots, Sum, Words};
+use super::{Batch, Carry, Field, Slots, Sum, Words};
 use crate::wire::ethernet::{self, Mac};
 use crate::wire::{arp, checksum, ipv4, ipv6, nd, sctp};
 
@@ -244,7 +244,7 @@ impl Template {
         frame.len()
     }
 
-    /// Writes the frames of all [`LANES`] lanes, each to its own slot, as [`Template::stamp`] would, and zeroes behind them.
+    /// Writes the frames of all [`super::LANES`] lanes, each to its own slot, as [`Template::stamp`] would, and zeroes behind them.
     /// Returns whether it did: this is for TCP over untagged IPv4 that fits the slots.
     ///
     /// What is computed for one lane is computed for all of them at once; then each frame is written in whole words.
@@ -263,12 +263,15 @@ impl Template {
             transport_sum += stamp_number(batch.time_us.into(), (offset, 4), frame);
         }
         let (first, sums) = (&constant[0], (self.network_sum, transport_sum));
+        let rest = &constant[1..self.blocks.len()];
+        // A loop for each: nothing is asked for each lane.
         if tcp.acknowledges {
-            words.fill::<true, LANES>(batch, first, sums);
+            words.fill::<true>(batch, first, sums);
+            slots.put_each(rest, |lane, block| words.write_fields::<true>(batch, lane, block));
         } else {
-            words.fill::<false, LANES>(batch, first, sums);
+            words.fill::<false>(batch, first, sums);
+            slots.put_each(rest, |lane, block| words.write_fields::<false>(batch, lane, block));
         }
-        slots.put_words(words, &constant[..self.blocks.len()]);
         true
     }
 

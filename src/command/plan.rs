@@ -72,10 +72,16 @@ fn describe(plan: &Plan, args: &Args) -> String {
         Some(rate) => {
             let bits = rate * wire_bits(frame) as f64;
             line("rate", format!("{}pps = {}bit/s on the wire", scaled(rate), scaled(bits)));
-            let seconds = probed as f64 / rate + args.wait.as_secs_f64();
+            let (gaps, wait) = (plan.gaps(args.pass_gap).as_secs_f64(), args.wait.as_secs_f64());
+            let between =
+                if gaps == 0.0 { String::new() } else { format!("{} between passes and ", duration(gaps)) };
             line(
                 "duration",
-                format!("{} (with {} of waiting)", duration(seconds), duration(args.wait.as_secs_f64())),
+                format!(
+                    "{} (with {between}{} of waiting)",
+                    duration(probed as f64 / rate + gaps + wait),
+                    duration(wait)
+                ),
             );
         }
         None => line("rate", "as fast as the link can".into()),

@@ -1,5 +1,6 @@
 //! `swath resume`: goes on with a scan that was stopped or killed, with the same plan and the same outputs.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::scan::{carry_out, keeps_note, refused, report, reread};
@@ -105,7 +106,16 @@ fn find(path: &Path) -> Result<PathBuf, String> {
     } else {
         path.to_owned()
     };
-    std::fs::canonicalize(&found).map_err(|error| format!("checkpoint {}: {error}", found.display()))
+    std::fs::canonicalize(&found).map_err(|error| {
+        let why = match error.kind() {
+            // The most likely reason: the scan has nothing left to do.
+            ErrorKind::NotFound => {
+                "there is none; a scan that came to its end removes its checkpoint".to_owned()
+            }
+            _ => error.to_string(),
+        };
+        format!("checkpoint {}: {why}", found.display())
+    })
 }
 
 /// The plan the scan began with, and what was excluded since.

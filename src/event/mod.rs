@@ -66,7 +66,7 @@ impl State {
     }
 }
 
-/// Why a state was concluded: nmap's reason strings (`reference: nmap --reason`), with frozen numbers.
+/// Why a state was concluded: nmap's reason strings (as `nmap --reason` prints them), with frozen numbers.
 ///
 /// Unknown numbers are representable, so that a reader of a newer file does not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

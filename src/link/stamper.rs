@@ -95,7 +95,7 @@ impl Stamper {
         if self.any_asks_link {
             return self.first_blocked(batch);
         }
-        self.gate.first_blocked(slots[..batch.len()].iter().map(<[Block; BLOCKS]>::as_slice))
+        self.gate.first_blocked(&slots[..batch.len()])
     }
 
     /// The same in slots of any size.
@@ -110,9 +110,6 @@ impl Stamper {
     #[inline(always)]
     fn first_blocked(&self, batch: &Batch) -> Option<IpAddr> {
         let slots = self.slots[..batch.len() * self.blocks_per_slot].chunks_exact(self.blocks_per_slot);
-        if !self.any_asks_link {
-            return self.gate.first_blocked(slots);
-        }
         let blocked = |(lane, slot): (usize, &[Block])| {
             let frame = &slot.as_flattened()[..self.lengths[lane]];
             let asks_link = self.templates[usize::from(batch.template[lane])].asks_link();

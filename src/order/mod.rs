@@ -8,6 +8,7 @@
 //!
 //! Invariant: knows numbers only, neither addresses nor ports nor time.
 
+mod pairs;
 mod sample;
 mod walk;
 
@@ -111,13 +112,49 @@ impl Order {
     /// When there is no cursor, or the last of them is outside of the order.
     #[inline(always)]
     pub fn fill(&self, first: Cursor, count: usize, targets: &mut [u64; LANES]) {
+        self.fill_by(
+            (first, count),
+            targets,
+            #[inline(always)]
+            |(high, low), targets| {
+                self.scramble_from(
+                    #[inline(always)]
+                    |lane| (high, low + lane),
+                    targets,
+                )
+            },
+        );
+    }
+
+    /// As [`Order::fill`], on processors for which the code of that is not compiled into anything good.
+    ///
+    /// # Panics
+    /// As [`Order::fill`].
+    #[inline(always)]
+    pub fn fill_on_baseline(&self, first: Cursor, count: usize, targets: &mut [u64; LANES]) {
+        self.fill_by(
+            (first, count),
+            targets,
+            #[inline(always)]
+            |halves, targets| pairs::scramble(self, halves, targets),
+        );
+    }
+
+    /// Fills a batch; `scramble` is the network over values with one upper half.
+    #[inline(always)]
+    fn fill_by(
+        &self,
+        (first, count): (Cursor, usize),
+        targets: &mut [u64; LANES],
+        scramble: impl FnOnce((u64, u64), &mut [u64; LANES]) -> bool,
+    ) {
         assert!(0 < count && count <= LANES, "a batch holds 1 to {LANES} targets, not {count}");
         assert!(count as u64 <= self.length && first.0 <= self.length - count as u64);
         if self.b < LANES as u64 {
             for (offset, target) in (first.0..).zip(&mut targets[..count]) {
                 *target = self.target(Cursor(offset));
             }
-        } else if self.scramble_lanes(first.0, targets) {
+        } else if self.scramble_lanes(first.0, targets, scramble) {
             self.walk_back(&mut targets[..count]);
         }
         if count < LANES {
@@ -129,17 +166,32 @@ impl Order {
     /// The network over [`LANES`] consecutive values, of which the first is in the domain. Returns whether one of the
     /// results may lie outside.
     #[inline(always)]
-    fn scramble_lanes(&self, first: u64, targets: &mut [u64; LANES]) -> bool {
+    fn scramble_lanes(
+        &self,
+        first: u64,
+        targets: &mut [u64; LANES],
+        scramble: impl FnOnce((u64, u64), &mut [u64; LANES]) -> bool,
+    ) -> bool {
         let (first_high, first_low) = (first / self.b, first % self.b);
+        // b is at least LANES, so at most one carry; and much larger for all but small plans, so nearly never one.
+        if first_low + LANES as u64 <= self.b {
+            scramble((first_high, first_low), targets)
+        } else {
+            self.scramble_from(
+                #[inline(always)]
+                |lane| carried(first_high, first_low + lane, self.b),
+                targets,
+            )
+        }
+    }
+
+    /// The network over the two halves that each lane begins with.
+    #[inline(always)]
+    fn scramble_from(&self, halves: impl Fn(u64) -> (u64, u64), targets: &mut [u64; LANES]) -> bool {
         let last = self.length - 1;
         let mut outside = 0;
         for lane in 0..LANES {
-            // b is at least LANES, so at most one carry.
-            let value = first_low + lane as u64;
-            let over = value.wrapping_sub(self.b);
-            let carries = !is_negative(over);
-            let mut low = if carries { over } else { value };
-            let mut high = first_high + u64::from(carries);
+            let (mut high, mut low) = halves(lane as u64);
             for round in 0..ROUNDS / 2 {
                 high = wrap(high + self.rounds[2 * round].hash(low, self.a), self.a);
                 low = wrap(low + self.rounds[2 * round + 1].hash(high, self.b), self.b);
@@ -199,6 +251,13 @@ impl RoundKey {
 fn wrap(value: u64, size: u64) -> u64 {
     let over = value.wrapping_sub(size);
     if is_negative(over) { value } else { over }
+}
+
+/// The halves of a value of which the lower one may have reached `b`.
+#[inline(always)]
+fn carried(high: u64, low: u64, b: u64) -> (u64, u64) {
+    let over = low.wrapping_sub(b);
+    if is_negative(over) { (high, low) } else { (high + 1, over) }
 }
 
 /// Whether a difference went below zero, by its sign bit: the one comparison of 64-bit lanes that every vector unit

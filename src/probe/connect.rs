@@ -64,7 +64,7 @@ impl Probe for Connect {
     }
 }
 
-/// What an outcome means (`reference: nmap`, table 1.1, -sT).
+/// What an outcome means (as nmap's -sT: nmap(1), port scanning techniques).
 fn verdict(outcome: Outcome) -> (State, Reason, Proof) {
     match outcome {
         Outcome::Connected => (State::Open, Reason::SYN_ACK, Proof::Strong),

@@ -1,6 +1,6 @@
 //! ICMP errors about our probes: what each says, and whether it quotes a probe of ours.
 //!
-//! The tables are those of `reference: nmap` 1.1 and 1.2. Some errors mean something else when the target itself sent
+//! The tables are nmap's, as `scripts/compare verdicts` finds them (docs/probes.md). Some errors mean something else when the target itself sent
 //! them: its kernel has no such port, or no such protocol.
 
 use super::{Judge, Judgement, verdict};

@@ -27,8 +27,8 @@ mod udp_payload;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::batch::{Assigned, Secrets, Source, low_32};
-use crate::cookie::{Cookie, CookieKey, SourcePorts};
+use crate::batch::{Assigned, LANES, Secrets, Source, low_32};
+use crate::cookie::{Cookie, CookieKey, CookieLanes, SourcePorts};
 use crate::event::{Invalid, Proof, Reason, Record, State};
 use crate::target::{Port, Protocol, Target};
 use crate::wire::Segment;
@@ -248,10 +248,29 @@ impl Judge {
     #[inline]
     pub fn verify(&self, target: &Target, port: u16) -> Option<(Cookie, u8)> {
         let cookie = self.key.cookie(target);
-        self.ports.pass(cookie, port, self.passes).map(|pass| (cookie, pass))
+        self.pass(cookie, port).map(|pass| (cookie, pass))
+    }
+
+    /// The pass of a probe that carried this cookie and came from `port`; `None` when none does.
+    #[inline]
+    pub fn pass(&self, cookie: Cookie, port: u16) -> Option<u8> {
+        self.ports.pass(cookie, port, self.passes)
+    }
+
+    /// The cookies of IPv4 targets of one protocol, all at once.
+    #[inline]
+    pub fn cookies_v4(
+        &self,
+        addresses: &[u32; LANES],
+        ports: &[u16; LANES],
+        protocol: Protocol,
+        cookies: &mut CookieLanes,
+    ) {
+        self.key.cookies(addresses, ports, &[protocol.0; LANES], cookies);
     }
 
     /// The grade of a reply that brought back the source port and `bits` more secret bits.
+    #[inline]
     pub fn proof(&self, bits: u32) -> Proof {
         match bits + self.ports.bits(self.passes) {
             0..24 => Proof::Weak,
@@ -375,6 +394,43 @@ mod tests {
                         }
                     };
                     assert_eq!(expected, sample.expected, "{}: {} {target:?}", probe.name(), sample.name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn segments_judged_together_are_judged_as_each_alone() {
+        let judge = judge();
+        let near = |address: IpAddr, number: u8| match address {
+            IpAddr::V4(address) => IpAddr::from((u32::from(address) + u32::from(number)).to_be_bytes()),
+            IpAddr::V6(address) => IpAddr::from((u128::from(address) + u128::from(number)).to_be_bytes()),
+        };
+        // Replies to every probe about several hosts of both families, good and bad, one behind the other.
+        let frames: Vec<Vec<u8>> = (0..5)
+            .flat_map(|number| PROBES.iter().map(move |probe| (number, *probe)))
+            .flat_map(|(number, probe)| targets(probe).into_iter().map(move |target| (number, probe, target)))
+            .map(|(number, probe, target)| {
+                (probe, Target { address: near(target.address, number), ..target })
+            })
+            .flat_map(|(probe, target)| probe.samples(&target, &judge))
+            .map(|sample| sample.frame)
+            .collect();
+        let segments: Vec<(u64, Segment<'_>)> = (0..)
+            .zip(&frames)
+            .filter_map(|(time_ns, frame)| match read(frame) {
+                Ok(Frame::Segment(segment)) => Some((time_ns, segment)),
+                _ => None,
+            })
+            .collect();
+        let mut together = Vec::new();
+        for probe in PROBES {
+            for count in [1, 7, 8, 63, 64, 65, 1000] {
+                for segments in segments.chunks(count) {
+                    probe.classify_all(segments, &judge, &mut together);
+                    let alone =
+                        segments.iter().map(|(time_ns, segment)| probe.classify(*time_ns, segment, &judge));
+                    assert!(together.iter().copied().eq(alone), "{}, {count} at once", probe.name());
                 }
             }
         }

@@ -3,13 +3,14 @@
 //! Where the cookie stands. Without ACK in the sequence number: the answer acknowledges it. With ACK also in the
 //! acknowledgement number, which a RST brings back as its own sequence number (RFC 9293 section 3.10.7.1), while an ICMP
 //! error quotes the sequence number. Stacks deviate from the RFC in which of the three they fill, so an answer to
-//! anything but a SYN may have the cookie in any of them (`reference: nmap`, 1.0).
+//! anything but a SYN may have the cookie in any of them (RFC 9293 section 3.5.2: what a reset acknowledges).
 
 use std::net::IpAddr;
 
 use super::fault::{self, Question, Verified};
 use super::{Dress, Expected, Judge, Judgement, Probe, Sample, frame, round_trip_us, sample, verdict};
-use crate::batch::{Assigned, Carry, Field, Source, Sum, Template};
+use crate::batch::{Assigned, Carry, Field, LANES, Source, Sum, Template};
+use crate::cookie::{Cookie, CookieLanes};
 use crate::event::{Invalid, Proof, Reason, Record, State};
 use crate::target::{Port, Protocol, Target};
 use crate::wire::icmp::Quoted;
@@ -140,14 +141,39 @@ impl Probe for Tcp {
 
     #[inline]
     fn classify(&self, time_ns: u64, segment: &Segment<'_>, judge: &Judge) -> Judgement {
-        if !judge.is_ours(segment.destination) {
-            return Judgement::NotOurs;
-        }
         match &segment.transport {
-            Transport::Tcp(header) => self.answer(time_ns, segment, header, judge),
-            _ => {
-                let question = if self.reading == Reading::Host { Question::Host } else { Question::Port };
-                fault::judge((time_ns, segment), judge, question, |quoted| self.verify(quoted, judge))
+            Transport::Tcp(header) => {
+                let cookie = || judge.cookie(&self.target(segment.source, header.source_port()));
+                self.answer((time_ns, segment), header, cookie, judge)
+            }
+            _ => self.fault((time_ns, segment), judge),
+        }
+    }
+
+    fn classify_all(&self, segments: &[(u64, Segment<'_>)], judge: &Judge, judgements: &mut Vec<Judgement>) {
+        judgements.clear();
+        for segments in segments.chunks(LANES) {
+            if segments.len() < FEW {
+                let each = segments.iter().map(|(time_ns, segment)| self.classify(*time_ns, segment, judge));
+                judgements.extend(each);
+                continue;
+            }
+            let (mut addresses, mut ports) = ([0; LANES], [0; LANES]);
+            for (lane, (_, segment)) in segments.iter().enumerate() {
+                if let (IpAddr::V4(source), Transport::Tcp(header)) = (segment.source, &segment.transport) {
+                    (addresses[lane], ports[lane]) = (source.into(), header.source_port());
+                }
+            }
+            let mut cookies = CookieLanes::default();
+            judge.cookies_v4(&addresses, &ports, self.protocols[0], &mut cookies);
+            for (lane, (time_ns, segment)) in segments.iter().enumerate() {
+                match &segment.transport {
+                    Transport::Tcp(header) if segment.source.is_ipv4() => {
+                        let cookie = || cookies.at(lane);
+                        judgements.push(self.answer((*time_ns, segment), header, cookie, judge));
+                    }
+                    _ => judgements.push(self.classify(*time_ns, segment, judge)),
+                }
             }
         }
     }
@@ -212,12 +238,22 @@ enum Meaning {
 }
 
 impl Tcp {
-    /// Judges a TCP segment that is addressed to us.
+    /// Judges what is no TCP segment: an ICMP error may be about a probe.
+    fn fault(&self, (time_ns, segment): (u64, &Segment<'_>), judge: &Judge) -> Judgement {
+        if !judge.is_ours(segment.destination) {
+            return Judgement::NotOurs;
+        }
+        let question = if self.reading == Reading::Host { Question::Host } else { Question::Port };
+        fault::judge((time_ns, segment), judge, question, |quoted| self.verify(quoted, judge))
+    }
+
+    /// Judges a TCP segment; `cookie` is that of the target it comes from.
+    #[inline(always)]
     fn answer(
         &self,
-        time_ns: u64,
-        segment: &Segment<'_>,
+        (time_ns, segment): (u64, &Segment<'_>),
         header: &tcp::Header<'_>,
+        cookie: impl FnOnce() -> Cookie,
         judge: &Judge,
     ) -> Judgement {
         let port = header.destination_port();
@@ -225,11 +261,11 @@ impl Tcp {
         let own_probe = header.flags() == self.flags
             && judge.is_source_port(header.source_port())
             && judge.is_ours(segment.source);
-        if !judge.is_source_port(port) || own_probe {
+        if !judge.is_ours(segment.destination) || !judge.is_source_port(port) || own_probe {
             return Judgement::NotOurs;
         }
-        let target = self.target(segment.source, header.source_port());
-        let Some((cookie, pass)) = judge.verify(&target, port) else {
+        let cookie = cookie();
+        let Some(pass) = judge.pass(cookie, port) else {
             return Judgement::Invalid(Invalid::BadCookie);
         };
         let meaning = if self.has(flag::SYN) && !self.has(flag::ACK) {
@@ -241,6 +277,7 @@ impl Tcp {
             Meaning::Verdict(state, reason, bits) => (state, reason, bits),
             Meaning::Bad(invalid) => return Judgement::Invalid(invalid),
         };
+        let target = self.target(segment.source, header.source_port());
         let options = header.options();
         let mut record = verdict((time_ns, segment), target, (state, reason), (judge.proof(bits), pass));
         record.window = header.window();
@@ -252,6 +289,7 @@ impl Tcp {
     }
 
     /// An answer to a probe with SYN, which occupies a sequence number, as a FIN beside it does.
+    #[inline]
     fn handshake(&self, header: &tcp::Header<'_>, sequence: u32) -> Meaning {
         let next = sequence.wrapping_add(1);
         let acknowledged = header.acknowledgement();
@@ -329,6 +367,9 @@ impl Tcp {
         }
     }
 }
+
+/// So few segments are judged one by one: cookies come by [`LANES`].
+const FEW: usize = 8;
 
 /// The largest window without scaling: what most stacks send in a SYN.
 const WINDOW_SIZE: u16 = 65_535;

@@ -43,8 +43,7 @@ impl Losses {
 
     fn total(&mut self) -> Option<u64> {
         let (netlink, index) = self.counted.as_mut()?;
-        let all = rtnetlink::receive_losses(netlink).ok()?;
-        all.into_iter().find(|(of, _)| of == index).map(|(_, frames)| frames)
+        rtnetlink::receive_losses(netlink, *index).ok()?
     }
 }
 

@@ -19,7 +19,10 @@ pub(super) fn banner(job: &Job<'_>, link: &str) {
     let source = setup.sources.first().map_or_else(String::new, |source| format!(" from {}", source.address));
     let probes = job.walk.planned();
     let (rate, lasts) = match setup.rate.frames_per_second() {
-        Some(rate) => (format!("{}pps", scaled(rate)), format!(", {}", duration(probes as f64 / rate))),
+        Some(rate) => {
+            let seconds = probes as f64 / rate + job.plan.gaps(job.setup.pass_gap).as_secs_f64();
+            (format!("{}pps", scaled(rate)), format!(", {}", duration(seconds)))
+        }
         None => ("the highest rate".into(), String::new()),
     };
     let addresses = counted(job.plan.tally.scanned, "address");

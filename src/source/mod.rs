@@ -23,6 +23,7 @@ mod ndjson;
 mod row;
 mod spool;
 mod sqlite;
+mod table;
 mod text;
 mod xml;
 mod zmap;

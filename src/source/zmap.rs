@@ -1,13 +1,11 @@
 //! zmap's CSV, with whatever `--output-fields` it was written: columns are found by their names in the header.
 
-use std::borrow::Cow;
 use std::net::IpAddr;
-use std::str::FromStr;
 
 use super::SourceKind;
-use super::csv::{places, split};
 use super::lines::{self, Decode};
 use super::row::unknown;
+use super::table::{Cells, Table};
 use super::text::{parse_time, record};
 use crate::event::{Observations, Reason, Record, State};
 use crate::target::{Port, Protocol};
@@ -44,76 +42,56 @@ const NAMES: [&str; 17] = [
     "type",
 ];
 
-#[derive(Default)]
-struct Zmap {
-    columns: Vec<Option<usize>>,
+struct Zmap(Table);
+
+impl Default for Zmap {
+    fn default() -> Zmap {
+        Zmap(Table::new(&NAMES, 1))
+    }
 }
 
 impl Decode for Zmap {
     fn decode(&mut self, line: &[u8], batch: &mut Observations) -> Result<(), String> {
-        if line.is_empty() {
-            return Ok(());
+        if let Some(cells) = self.0.row(line)? {
+            batch.records.push(Row(&cells).record()?);
         }
-        let text = std::str::from_utf8(line).map_err(|_| "it is no UTF-8")?;
-        let fields = split(text)?;
-        if self.columns.is_empty() {
-            self.columns = places(&fields, &NAMES);
-            if self.columns[0].is_none() {
-                return Err("the header has no column 'saddr'".into());
-            }
-            return Ok(());
-        }
-        batch.records.push(Row { columns: &self.columns, fields: &fields }.record()?);
         Ok(())
     }
 }
 
-struct Row<'a> {
-    columns: &'a [Option<usize>],
-    fields: &'a [Cow<'a, str>],
-}
+struct Row<'a>(&'a Cells<'a>);
 
 impl Row<'_> {
-    /// The cell of a column by its place in [`NAMES`]; `None` when it is empty or not there.
-    fn cell(&self, column: usize) -> Option<&str> {
-        let field = self.fields.get(self.columns[column]?)?.trim();
-        (!field.is_empty()).then_some(field)
-    }
-
-    fn number<T: FromStr>(&self, column: usize) -> Result<Option<T>, String> {
-        self.cell(column).map(|text| text.parse().map_err(|_| unknown(NAMES[column], text))).transpose()
-    }
-
     fn record(&self) -> Result<Record, String> {
-        let address: IpAddr = self.number(0)?.ok_or("saddr is empty")?;
-        let word = self.cell(2).unwrap_or_default();
+        let address: IpAddr = self.0.number(0)?.ok_or("saddr is empty")?;
+        let word = self.0.text(2).unwrap_or_default();
         let (protocol, state, reason) = self.verdict(word)?;
-        let number = match (protocol, self.number(1)?) {
+        let number = match (protocol, self.0.number(1)?) {
             (Protocol::ICMP, _) => 8,
             (Protocol::ICMPV6, _) => 128,
             (_, Some(port)) => port,
             (_, None) => return Err("nothing says which port: zmap's output needs the field sport".into()),
         };
         let mut record = record(address, Port { protocol, number }, state, reason);
-        if let Some(responder) = self.number::<IpAddr>(9)? {
+        if let Some(responder) = self.0.number::<IpAddr>(9)? {
             record = Record::new(record.target(), responder.to_canonical(), state, reason);
         }
-        record.ttl = self.number(4)?.unwrap_or(0);
-        record.ip_id = self.number(5)?.unwrap_or(0);
-        record.window = self.number(6)?.unwrap_or(0);
-        record.mss = self.number(7)?.unwrap_or(0);
-        record.window_scale = self.number(8)?.unwrap_or(Record::NO_SCALE);
-        record.rtt_us = self.number(15)?.unwrap_or(0);
+        record.ttl = self.0.number(4)?.unwrap_or(0);
+        record.ip_id = self.0.number(5)?.unwrap_or(0);
+        record.window = self.0.number(6)?.unwrap_or(0);
+        record.mss = self.0.number(7)?.unwrap_or(0);
+        record.window_scale = self.0.number(8)?.unwrap_or(Record::NO_SCALE);
+        record.rtt_us = self.0.number(15)?.unwrap_or(0);
         record.time_ns = self.time()?;
         Ok(record)
     }
 
     fn time(&self) -> Result<u64, String> {
-        if let Some(seconds) = self.number::<u64>(12)? {
-            let micros = self.number::<u64>(13)?.unwrap_or(0);
+        if let Some(seconds) = self.0.number::<u64>(12)? {
+            let micros = self.0.number::<u64>(13)?.unwrap_or(0);
             return Ok(seconds.saturating_mul(1_000_000_000).saturating_add(micros.saturating_mul(1000)));
         }
-        let Some(text) = self.cell(14) else { return Ok(0) };
+        let Some(text) = self.0.text(14) else { return Ok(0) };
         // zmap writes the offset without a colon.
         let (time, offset) =
             text.split_at_checked(text.len().saturating_sub(4)).ok_or("timestamp_str is no text")?;
@@ -125,8 +103,8 @@ impl Row<'_> {
 
     /// What a classification says; without one every row is a success, as zmap's default output holds nothing else.
     fn verdict(&self, word: &str) -> Result<(Protocol, State, Reason), String> {
-        let is_v6 = self.cell(0).is_some_and(|address| address.contains(':'));
-        let failed = self.cell(3) == Some("0");
+        let is_v6 = self.0.text(0).is_some_and(|address| address.contains(':'));
+        let failed = self.0.text(3) == Some("0");
         Ok(match word {
             "synack" => (Protocol::TCP, State::Open, Reason::SYN_ACK),
             "rst" => (Protocol::TCP, State::Closed, Reason::RESET),
@@ -146,7 +124,7 @@ impl Row<'_> {
 
     /// The reason of an ICMP error by type and code (RFC 792, RFC 1812 section 5.2.7.1).
     fn icmp(&self) -> Result<Reason, String> {
-        let (kind, code) = (self.number::<u8>(10)?, self.number::<u8>(11)?);
+        let (kind, code) = (self.0.number::<u8>(10)?, self.0.number::<u8>(11)?);
         Ok(match (kind.unwrap_or(3), code) {
             (3, Some(0)) => Reason::NET_UNREACH,
             (3, Some(1)) => Reason::HOST_UNREACH,

@@ -37,7 +37,7 @@ impl Netlink {
     ) -> io::Result<Vec<T>> {
         for _ in 0..ATTEMPTS {
             let mut entries = Vec::new();
-            self.ask(request, family)?;
+            self.ask(request, libc::NLM_F_DUMP, body_of(family, 0))?;
             if self.collect(&mut |body| parse(body, &mut entries))? {
                 return Ok(entries);
             }
@@ -45,16 +45,25 @@ impl Netlink {
         Err(io::Error::new(io::ErrorKind::Interrupted, "the table changes faster than it can be read"))
     }
 
-    fn ask(&mut self, request: u16, family: u8) -> io::Result<()> {
+    /// Asks for the interface with an index (`RTM_GETLINK`); `visit` gets the body of the answer.
+    ///
+    /// # Errors
+    /// What the kernel answers, `ENODEV` when there is none.
+    pub fn link(&mut self, index: u32, mut visit: impl FnMut(&[u8])) -> io::Result<()> {
+        // With an acknowledgement behind the answer there is an end to read to.
+        self.ask(libc::RTM_GETLINK, libc::NLM_F_ACK, body_of(0, index))?;
+        self.collect(&mut visit).map(|_| ())
+    }
+
+    fn ask(&mut self, request: u16, flags: i32, body: [u8; 16]) -> io::Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
-        // The longest fixed body of the four requests is that of links, 16 bytes; the family is its first byte.
         let mut message = [0u8; HEADER + 16];
         let length = message.len() as u32;
         message[0..4].copy_from_slice(&length.to_ne_bytes());
         message[4..6].copy_from_slice(&request.to_ne_bytes());
-        message[6..8].copy_from_slice(&((libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16).to_ne_bytes());
+        message[6..8].copy_from_slice(&((libc::NLM_F_REQUEST | flags) as u16).to_ne_bytes());
         message[8..12].copy_from_slice(&self.sequence.to_ne_bytes());
-        message[HEADER] = family;
+        message[HEADER..].copy_from_slice(&body);
         // SAFETY: the kernel reads `message.len()` bytes of `message`, which outlives the call; the descriptor is
         // open. An unconnected netlink socket sends to the kernel.
         let sent = unsafe { libc::send(self.socket.as_raw_fd(), message.as_ptr().cast(), message.len(), 0) };
@@ -77,6 +86,9 @@ impl Netlink {
                     libc::NLMSG_ERROR => {
                         let code = message.body.get(..4).and_then(|code| code.try_into().ok());
                         let code = code.map_or(0, i32::from_ne_bytes);
+                        if code == 0 {
+                            return Ok(still);
+                        }
                         return Err(io::Error::from_raw_os_error(code.saturating_neg()));
                     }
                     _ => visit(message.body),
@@ -102,6 +114,15 @@ impl Netlink {
         }
         Ok(length)
     }
+}
+
+/// The fixed part of a request: the longest of the four kinds is that of links, `struct ifinfomsg`, 16 bytes; the family is
+/// the first byte of each, the index of an interface the second word of that of links.
+fn body_of(family: u8, index: u32) -> [u8; 16] {
+    let mut body = [0; 16];
+    body[0] = family;
+    body[4..8].copy_from_slice(&index.to_ne_bytes());
+    body
 }
 
 /// A socket that hears what changes in the kernel's routing tables.
@@ -248,5 +269,11 @@ mod tests {
             .dump(libc::RTM_GETLINK, 0, |body, bodies: &mut Vec<Vec<u8>>| bodies.push(body.to_vec()))
             .expect("a table of links");
         assert!(bodies.iter().any(|body| u16_at(body, 2) == Some(libc::ARPHRD_LOOPBACK)));
+        let mut only = Vec::new();
+        netlink.link(1, |body| only.push(body.to_vec())).expect("the loopback device");
+        assert_eq!((only.len(), u32_at(&only[0], 4)), (1, Some(1)));
+        let none = netlink.link(0x7fff_0000, |_| panic!("no such interface")).expect_err("none");
+        assert_eq!(none.raw_os_error(), Some(libc::ENODEV));
+        netlink.link(1, |_| ()).expect("the socket is in step behind an error");
     }
 }

@@ -83,14 +83,16 @@ pub fn links(netlink: &mut Netlink) -> io::Result<Vec<LinkEntry>> {
     netlink.dump(libc::RTM_GETLINK, 0, |body, links| links.extend(parse_link(body)))
 }
 
-/// For each interface, its index and the received frames that its driver had no room for: `rx_over_errors`,
-/// `rx_fifo_errors` and `rx_missed_errors`. Not `rx_dropped`: the kernel counts frames of protocols nobody listens for
+/// The received frames that the driver of an interface had no room for: `rx_over_errors`, `rx_fifo_errors` and
+/// `rx_missed_errors`; `None` when it does not tell. Not `rx_dropped`: the kernel counts frames of protocols nobody listens for
 /// there.
 ///
 /// # Errors
 /// As [`links`].
-pub fn receive_losses(netlink: &mut Netlink) -> io::Result<Vec<(u32, u64)>> {
-    netlink.dump(libc::RTM_GETLINK, 0, |body, losses| losses.extend(parse_losses(body)))
+pub fn receive_losses(netlink: &mut Netlink, index: u32) -> io::Result<Option<u64>> {
+    let mut losses = None;
+    netlink.link(index, |body| losses = parse_losses(body))?;
+    Ok(losses)
 }
 
 /// All addresses.
@@ -206,12 +208,12 @@ fn parse_link(body: &[u8]) -> Option<LinkEntry> {
 }
 
 /// `struct ifinfomsg` and, among its attributes, `struct rtnl_link_stats64`.
-fn parse_losses(body: &[u8]) -> Option<(u32, u64)> {
+fn parse_losses(body: &[u8]) -> Option<u64> {
     let (_, statistics) = attributes(body.get(16..)?).find(|(kind, _)| *kind == libc::IFLA_STATS64)?;
     let counters = statistics.as_chunks::<8>().0;
     let counter = |index: usize| counters.get(index).map_or(0, |bytes| u64::from_ne_bytes(*bytes));
     let losses = [RX_OVER_ERRORS, RX_FIFO_ERRORS, RX_MISSED_ERRORS].map(counter);
-    Some((u32_at(body, 4)?, losses.into_iter().fold(0, u64::saturating_add)))
+    Some(losses.into_iter().fold(0, u64::saturating_add))
 }
 
 /// `struct ifaddrmsg` and its attributes.
@@ -392,7 +394,7 @@ mod tests {
         body[4..8].copy_from_slice(&7u32.to_ne_bytes());
         body.extend(attribute(libc::IFLA_MTU, &1500u32.to_ne_bytes()));
         body.extend(attribute(libc::IFLA_STATS64, &statistics));
-        assert_eq!(parse_losses(&body), Some((7, 1 << 11 | 1 << 14 | 1 << 15)));
+        assert_eq!(parse_losses(&body), Some(1 << 11 | 1 << 14 | 1 << 15));
         assert_eq!(parse_losses(&body[..20]), None);
     }
 

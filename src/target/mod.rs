@@ -181,6 +181,16 @@ impl Port {
     }
 }
 
+impl Port {
+    /// The port that stands for all payloads it is sent; any other port stands for itself.
+    #[inline]
+    #[must_use]
+    pub fn of_first_payload(self) -> Port {
+        let several = Protocol::UDP_PAYLOADS.contains(&self.protocol);
+        Port { protocol: if several { Protocol::UDP } else { self.protocol }, ..self }
+    }
+}
+
 impl fmt::Display for Port {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}/{}", self.number, self.protocol)
@@ -200,8 +210,6 @@ impl Target {
     /// The target of the first payload of the same UDP port; any other target is its own.
     #[must_use]
     pub fn of_first_payload(self) -> Target {
-        let several = Protocol::UDP_PAYLOADS.contains(&self.port.protocol);
-        let protocol = if several { Protocol::UDP } else { self.port.protocol };
-        Target { port: Port { protocol, ..self.port }, ..self }
+        Target { port: self.port.of_first_payload(), ..self }
     }
 }

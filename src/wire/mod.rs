@@ -16,7 +16,7 @@ mod segment;
 pub mod tcp;
 pub mod udp;
 
-pub use segment::{Frame, Segment, Transport, read, read_bare};
+pub use segment::{Frame, Reader, Segment, Transport, read, read_bare};
 
 /// The bytes are not what they were taken for. Says no more: it is met once per hostile packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

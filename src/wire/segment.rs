@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Malformed, arp, ethernet, icmp, ipv4, ipv6, sctp, tcp, udp};
+use super::{Malformed, arp, ethernet, icmp, ipv4, ipv6, outcome, sctp, tcp, udp};
 
 /// What a received frame is.
 #[derive(Debug, Clone, Copy)]
@@ -67,10 +67,37 @@ impl Transport<'_> {
     }
 }
 
+/// What frames of an interface begin with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    /// An Ethernet header.
+    Ethernet,
+    /// The IP header.
+    Bare,
+    /// What the operating system said of a connection: no frame at all.
+    Outcome,
+}
+
+impl Reader {
+    /// Reads a frame.
+    ///
+    /// # Errors
+    /// When a header it announces is incomplete.
+    #[inline(always)]
+    pub fn read(self, frame: &[u8]) -> Result<Frame<'_>, Malformed> {
+        match self {
+            Reader::Ethernet => read(frame),
+            Reader::Bare => read_bare(frame),
+            Reader::Outcome => outcome::read(frame),
+        }
+    }
+}
+
 /// Reads an Ethernet frame. One 802.1Q tag is stepped over.
 ///
 /// # Errors
 /// When a header it announces is incomplete.
+#[inline(always)]
 pub fn read(frame: &[u8]) -> Result<Frame<'_>, Malformed> {
     let (ethertype, offset) = ethernet::announced(frame).ok_or(Malformed)?;
     let payload = frame.get(offset..).ok_or(Malformed)?;
@@ -108,6 +135,7 @@ pub fn read_bare(packet: &[u8]) -> Result<Frame<'_>, Malformed> {
     }
 }
 
+#[inline(always)]
 fn read_v4(bytes: &[u8]) -> Result<Frame<'_>, Malformed> {
     let packet = ipv4::Packet::new(bytes)?;
     if packet.is_later_fragment() {

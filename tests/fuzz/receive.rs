@@ -104,7 +104,7 @@ impl Path {
         let span = [FrameSpan { offset: 0, length: 0, time_ns: 0 }];
         let rx = Rx::new(RxParts {
             queue: Box::new(OneFrame { frame: Arc::clone(&frame), bytes: Vec::new(), span }),
-            read: wire::read,
+            reader: wire::Reader::Ethernet,
             probes: PROBES.iter().map(|probe| by_name(probe.name()).expect("in the registry")).collect(),
             judge: judge(),
             space: Arc::clone(&space),

@@ -1,8 +1,8 @@
 //! swath's loops in the simulated Internet: thousands of scans, each drawn by a seed, judged by naive oracles that
 //! read frames with another library and remember every probe.
 //!
-//! `SWATH_WORLD_SEEDS=10000` runs so many seeds, `SWATH_WORLD_SEED=17` that one and says what it means. A failure names
-//! its seed.
+//! `SWATH_WORLD_SEEDS=10000` runs so many seeds (`SWATH_WORLD_THREADS=2` side by side), `SWATH_WORLD_SEED=17` that one and
+//! says what it means. A failure names its seed.
 
 #![allow(
     clippy::cast_possible_truncation,
@@ -19,7 +19,8 @@ mod sim;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::AddAssign;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use case::{Case, dotted};
 use oracle::{Trace, Word};
@@ -238,7 +239,12 @@ fn results(case: &Case, ran: &Ran) -> Result<(), String> {
         }
         let behaviour = world.behaviour(&record.target()).map(|rule| rule.answer);
         if !ran.oracle.damaged.contains(target) && !truth(behaviour).contains(word) {
-            return Err(format!("{target:?} is {behaviour:?} and {word:?} is recorded"));
+            // The oracle believes a SYN to the right port, too.
+            if weak && 0 < guessed {
+                guessed -= 1;
+                continue;
+            }
+            return Err(format!("{target:?} is {behaviour:?} and {word:?} is recorded: {record:?}"));
         }
     }
     Ok(())
@@ -280,8 +286,16 @@ fn passes(case: &Case, ran: &Ran) -> Result<(), String> {
     let (recaptured, missed) =
         later.fold((0, 0), |(all, missed), passes| (all + 1, missed + u64::from(!passes.contains(&0))));
     let told = ran.summary.loss.map_or((0, 0), |loss| (loss.recaptured, loss.missed));
+    // A SYN that guessed a port tells a pass of a target that nobody heard.
+    let guessed = ran.records.iter().filter(|record| {
+        record.reason == Reason::SPLIT_HANDSHAKE
+            && 0 < record.pass
+            && !answered.contains_key(&address(record))
+    });
+    let guessed = guessed.count() as u64;
+    let equal = told == (recaptured + guessed, missed + guessed);
     // A damaged answer may still tell its pass; then the oracle knows less.
-    if ran.oracle.damaged.is_empty() && told != (recaptured, missed) {
+    if ran.oracle.damaged.is_empty() && !equal {
         return Err(format!("{missed} of {recaptured} were missed by the first pass; told is {told:?}"));
     }
     Ok(())
@@ -336,18 +350,24 @@ fn every_seed_keeps_every_promise_and_repeats_bit_for_bit() {
     }
     let seeds = number("SWATH_WORLD_SEEDS").unwrap_or(SLICE);
     let first = number("SWATH_WORLD_FIRST").unwrap_or(0);
+    let threads = number("SWATH_WORLD_THREADS").unwrap_or(1);
     let started = std::time::Instant::now();
-    let mut probes = 0;
-    let mut failures = Vec::new();
-    for seed in first..first + seeds {
-        match check(seed) {
-            Ok(sent) => probes += sent,
-            Err(error) => failures.push(error),
+    let (next, probes) = (AtomicU64::new(first), AtomicU64::new(0));
+    let failures = Mutex::new(Vec::new());
+    let work = || {
+        while failures.lock().expect("no thread panics with it").len() < 10 {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if first + seeds <= seed {
+                break;
+            }
+            match check(seed) {
+                Ok(sent) => _ = probes.fetch_add(sent, Ordering::Relaxed),
+                Err(error) => failures.lock().expect("no thread panics with it").push(error),
+            }
         }
-        if 10 <= failures.len() {
-            break;
-        }
-    }
+    };
+    std::thread::scope(|scope| (0..threads).for_each(|_| _ = scope.spawn(work)));
+    let (probes, failures) = (probes.into_inner(), failures.into_inner().expect("no thread panicked"));
     let seconds = started.elapsed().as_secs_f64();
     let rate = probes as f64 / seconds;
     println!(

@@ -468,7 +468,7 @@ fn bench(case: &Arc<Case>, plan: &Plan, part: &Part) -> Result<Bench, String> {
     }
     let rx = Rx::new(RxParts {
         queue: rx_queue.ok_or("a link has a queue")?,
-        read: wire::read,
+        reader: wire::Reader::Ethernet,
         probes: plan.probes.clone(),
         judge: Judge::new(key, ports, plan.passes, vec![source.address]),
         space: Arc::clone(&plan.space),

@@ -155,7 +155,7 @@ fn round(scene: &Scene, distinct: u64) -> Result<Round, String> {
     let source = IpAddr::from(SOURCE);
     let mut rx = Rx::new(RxParts {
         queue: Box::new(FromMemory { made: Arc::clone(&made), bytes: Vec::new(), spans: Vec::new() }),
-        read: wire::read,
+        reader: wire::Reader::Ethernet,
         probes: scene.plan.probes.clone(),
         judge: Judge::new(scene.key, scene.ports, 1, vec![source]),
         space: Arc::clone(&scene.plan.space),
@@ -164,7 +164,7 @@ fn round(scene: &Scene, distinct: u64) -> Result<Round, String> {
         answers: Vec::new(),
         answers_for: Vec::new(),
         questions: Queue::new(2),
-        answered: Arc::new(PortCounts::new(scene.plan.space.port_targets())),
+        answered: Arc::new(PortCounts::new(scene.plan.space.port_targets(), 1)),
         closing: Arc::new(Closing::new(1)),
         stats: (Arc::clone(&stats), 0),
         epoch_offset_ns: 0,

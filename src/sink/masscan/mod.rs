@@ -1,4 +1,4 @@
-//! masscan's formats, byte for byte in the shapes of its own files (`reference: masscan §6`), and the words they share.
+//! masscan's formats, byte for byte in the shapes of its own files, and the words they share.
 //!
 //! What masscan has no word for keeps ours: a filtered port is `filtered`. What swath knows better is said as masscan
 //! would: an ICMP echo reply is port 0 of `icmp`, a timestamp reply port 1.

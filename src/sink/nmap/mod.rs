@@ -1,4 +1,4 @@
-//! nmap's formats, in the shapes its importers read (`reference: nmap-and-friends §3`), and what they share.
+//! nmap's formats, in the shapes its importers read, and what they share.
 //!
 //! Invariant: bytes from the network pass through `untrusted` only.
 

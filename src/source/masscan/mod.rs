@@ -1,4 +1,4 @@
-//! masscan's formats, and the words they share (`reference: masscan §6`).
+//! masscan's formats, and the words they share.
 //!
 //! masscan says port 0 of `icmp` for an echo reply and port 1 for a timestamp reply; here they are the message types, as
 //! everywhere. TCP flags, which are masscan's reasons, are kept in the record as they stand in the file.
