@@ -514,4 +514,35 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn the_gate_stops_any_lane_of_a_batch_over_ipv6() {
+        let excluded = 0x2001_0db8_0001_0000_u128 << 64 | 7;
+        let mapped = 0xffff_c633_6405_u128;
+        // The same upper half, a sibling of it, another part of the world; an IPv4 address in disguise, and its neighbour.
+        for (stopped, others) in [
+            (excluded, excluded + 1),
+            (excluded, excluded + (1 << 64)),
+            (excluded, 0x2a00 << 112),
+            (mapped, mapped + 1),
+            (mapped, 0x2a00 << 112),
+        ] {
+            for lane in 0..LANES {
+                let gate = Arc::new(Gate::new(
+                    [(0xc633_6405, 0xc633_6405)],
+                    [(excluded, excluded), (3 << 64, 4 << 64)],
+                ));
+                let mut stamper = Stamper::new(&LinkSpec { gate, ..sample::spec() });
+                let mut batch = sample::batch(0, LANES);
+                batch.template = [1; LANES];
+                batch.destination_v6 = [others; LANES];
+                stamper.stamp(&batch).expect("what is not excluded passes");
+                batch.destination_v6[lane] = stopped;
+                let error = stamper.stamp(&batch).expect_err("excluded");
+                let address = std::net::Ipv6Addr::from(stopped).to_string();
+                assert!(error.to_string().contains(&address), "lane {lane}: {error}");
+                assert_eq!(stamper.frames().count(), 0);
+            }
+        }
+    }
 }
