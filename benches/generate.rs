@@ -89,7 +89,7 @@ fn target_stages(criterion: &mut Criterion) {
     for (name, space) in [("one port", whole.clone()), ("65,535 ports", space("198.18.0.0/15", "1-65535"))] {
         let numbers = numbers.map(|number| number % space.len());
         let mut batch = Batch::empty();
-        let (mut protocol, mut is_v6) = ([0; LANES], [false; LANES]);
+        let (mut protocol, mut is_v6, mut place) = ([0; LANES], [false; LANES], [0; LANES]);
         group.bench_function(format!("number to address, {name}"), |bencher| {
             bencher.iter(|| {
                 let mut lanes = Lanes {
@@ -98,6 +98,7 @@ fn target_stages(criterion: &mut Criterion) {
                     port: &mut batch.destination_port,
                     protocol: &mut protocol,
                     is_v6: &mut is_v6,
+                    place: &mut place,
                 };
                 simd.run(
                     #[inline(always)]

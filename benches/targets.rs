@@ -66,7 +66,7 @@ fn selecting(criterion: &mut Criterion) {
         let indexes: Vec<u64> =
             (1..=1u64 << 16).map(|step| step.wrapping_mul(0x9e37_79b9_7f4a_7c15) % space.len()).collect();
         let (mut v4, mut v6, mut is_v6) = ([0; 64], [0; 64], [false; 64]);
-        let (mut port, mut protocol) = ([0; 64], [0; 64]);
+        let (mut port, mut protocol, mut place) = ([0; 64], [0; 64], [0; 64]);
         let mut batches = indexes.chunks_exact(64).cycle();
         criterion.bench_function(&format!("select 64: {name}"), |bencher| {
             bencher.iter(|| {
@@ -76,6 +76,7 @@ fn selecting(criterion: &mut Criterion) {
                     port: &mut port,
                     protocol: &mut protocol,
                     is_v6: &mut is_v6,
+                    place: &mut place,
                 };
                 space.select_batch(batches.next().expect("a cycle has no end"), &mut lanes);
                 black_box(&lanes);

@@ -84,8 +84,8 @@ impl Gate {
         self.holds_v6(address).then(|| IpAddr::V6(Ipv6Addr::from(address)))
     }
 
-    /// The destination of the first of many finished frames that may not leave. Each frame is read again: its type,
-    /// and the first half of its destination; only when one of them is suspect, all of them as [`Gate::blocked`] does.
+    /// The destination of the first of many finished frames that may not leave. Each frame is read again: its type, and the
+    /// first half of its destination; only when one of them is suspect, all of them as [`Gate::blocked`] does.
     #[inline(always)]
     pub fn first_blocked<const BLOCKS: usize>(&self, frames: &[[[u8; 64]; BLOCKS]]) -> Option<IpAddr> {
         let looked_at = planted!(26, &frames[..frames.len().min(1)], frames);
@@ -98,15 +98,45 @@ impl Gate {
         if rows.iter().all(passes) && rest.iter().all(|frame| self.passes(&frame[0])) {
             return None;
         }
-        frames.iter().find_map(|frame| self.blocked(frame.as_flattened()))
+        if self.pass_by_prefix(looked_at) {
+            return None;
+        }
+        looked_at
+            .iter()
+            .find_map(|frame| if self.passes(&frame[0]) { None } else { self.blocked(frame.as_flattened()) })
+    }
+
+    /// Whether all frames are untagged IPv6 to a prefix, the longest that they have in common, that holds nothing excluded.
+    #[inline(always)]
+    fn pass_by_prefix<const BLOCKS: usize>(&self, frames: &[[[u8; 64]; BLOCKS]]) -> bool {
+        let upper = |frame: &[u8; 64]| u64::from_ne_bytes(frame[38..46].try_into().expect("eight bytes"));
+        let Some(first) = frames.first().map(|blocks| upper(&blocks[0])) else { return true };
+        let (mut differ, mut other_type) = (0, 0);
+        for blocks in frames {
+            let frame = &blocks[0];
+            differ |= upper(frame) ^ first;
+            other_type |= u16::from_ne_bytes([frame[12], frame[13]]) ^ ethernet::IPV6.to_be();
+        }
+        let (first, differ) = (u64::from_be(first), u64::from_be(differ));
+        // Ones from the first bit that differs on.
+        let below = u64::MAX.checked_shr(differ.leading_zeros()).unwrap_or(0);
+        other_type == 0 && self.holds_nothing_between(first & !below, first | below)
+    }
+
+    /// Whether no address is stopped whose upper half is between two.
+    fn holds_nothing_between(&self, lowest: u64, highest: u64) -> bool {
+        let (first, last) = (u128::from(lowest) << 64, u128::from(highest) << 64 | u128::from(u64::MAX));
+        let after = self.v6.partition_point(|&(_, end)| end < first);
+        // The upper half of IPv4-mapped addresses is zero.
+        lowest != 0 && self.v6.get(after).is_none_or(|&(start, _)| last < start)
     }
 
     /// Whether the start of a finished frame says that it may leave: untagged IPv4 to a /16 that holds nothing excluded. Of
     /// any other frame only [`Gate::blocked`] can tell.
     #[inline(always)]
     pub fn passes(&self, frame: &[u8; 64]) -> bool {
-        let prefix = u16::from_ne_bytes([frame[30], frame[31]]);
-        [frame[12], frame[13]] == ethernet::IPV4.to_be_bytes() && self.prefixes[usize::from(prefix)] == 0
+        let half = |at: usize| u16::from_ne_bytes(frame[at..at + 2].try_into().expect("two bytes"));
+        half(12) == ethernet::IPV4.to_be() && self.prefixes[usize::from(half(30))] == 0
     }
 
     /// Whether an address may not be sent to.

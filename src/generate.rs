@@ -5,7 +5,6 @@
 //!
 //! Invariant: pure. The same cursors give the same probes, whichever thread asks.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::batch::{Assigned, Batch, Family, LANES};
@@ -13,7 +12,7 @@ use crate::closing::HalfOpen;
 use crate::cookie::{CookieKey, CookieLanes, SourcePorts};
 use crate::order::{Chunk, Order};
 use crate::sys::simd::Simd;
-use crate::target::{Cursor, Lanes, Port, Protocol, Space, Target};
+use crate::target::{Cursor, Lanes, Port, Space};
 
 /// Makes probes of cursors.
 #[derive(Clone)]
@@ -22,10 +21,12 @@ pub struct Generator {
     space: Arc<Space>,
     key: CookieKey,
     ports: SourcePorts,
-    /// For each protocol number, the templates for IPv4 and for IPv6.
-    templates: Box<[[Choice; 2]; 256]>,
-    /// The template of every lane, where all targets are of IPv4 and have one template.
+    /// The template of each port of each block of the space; empty where there is but one.
+    templates: Box<[u16]>,
+    /// The template of every lane, where all targets are of one family and have one template.
     only_template: Option<u16>,
+    /// The family of all targets, where they have one.
+    only_family: Option<Family>,
     /// The templates that close connections, for IPv4 and for IPv6.
     resets: [u16; 2],
     /// For each template, its family and whether its frames ask the link.
@@ -43,7 +44,6 @@ enum Choice {
 }
 
 impl Choice {
-    #[inline(always)]
     fn of(&self, port: u16) -> u16 {
         match self {
             Choice::One(template) => *template,
@@ -118,17 +118,24 @@ impl Generator {
         let kind = |assigned: &Assigned| (assigned.template.family(), assigned.template.asks_link());
         let kinds: Box<[_]> = templates.iter().map(kind).collect();
         let resets = [u16::try_from(kinds.len()).expect("fewer than 65,536 templates"); 2];
-        let templates = choices(templates);
-        let mut used = space.blocks().flat_map(|block| {
-            let templates = &templates;
-            let template = move |port: &Port| templates[usize::from(port.protocol.0)][0].of(port.number);
-            block.ports.iter().map(move |port| (block.is_v6, template(port)))
-        });
-        let first = used.next().filter(|(is_v6, _)| !is_v6);
-        let only_template =
-            first.filter(|first| used.all(|other| other == *first)).map(|(_, template)| template);
-        drop(used);
-        Generator { order, space, key, ports, templates, only_template, resets, kinds, simd: Simd::best() }
+        let choices = choices(templates);
+        let mut templates = Vec::new();
+        for block in space.blocks() {
+            let family = usize::from(block.is_v6);
+            let template = |port: &Port| choices[usize::from(port.protocol.0)][family].of(port.number);
+            templates.extend(block.ports.iter().map(template));
+        }
+        let only_family =
+            match (space.blocks().any(|block| !block.is_v6), space.blocks().any(|block| block.is_v6)) {
+                (true, true) => None,
+                (_, false) => Some(Family::V4),
+                (false, true) => Some(Family::V6),
+            };
+        let alike = only_family.is_some() && templates.iter().all(|template| *template == templates[0]);
+        let only_template = alike.then(|| templates[0]);
+        let templates = if alike { Box::default() } else { templates.into_boxed_slice() };
+        let simd = Simd::best();
+        Generator { order, space, key, ports, templates, only_template, only_family, resets, kinds, simd }
     }
 
     /// The same generator, with the families of the templates that close connections; they stand behind those it was made
@@ -239,25 +246,24 @@ impl Generator {
     /// the loops are then of constant length.
     #[inline(always)]
     fn probes(&self, numbers: &[u64; LANES], batch: &mut Batch) {
-        let (mut protocol, mut is_v6) = ([0; LANES], [false; LANES]);
+        let (mut protocol, mut is_v6, mut place) = ([0; LANES], [false; LANES], [0; LANES]);
         let mut lanes = Lanes {
             v4: &mut batch.destination_v4,
             v6: &mut batch.destination_v6,
             port: &mut batch.destination_port,
             protocol: &mut protocol,
             is_v6: &mut is_v6,
+            place: &mut place,
         };
         self.space.select_batch(numbers, &mut lanes);
-        let mut cookies = CookieLanes::default();
-        self.key.cookies_v4(&batch.destination_v4, &batch.destination_port, &protocol, &mut cookies);
+        let cookies = self.cookies(batch, &protocol, &is_v6);
         if let Some(template) = self.only_template {
             batch.template = [template; LANES];
         } else {
-            for lane in 0..LANES {
-                batch.template[lane] =
-                    self.templates[usize::from(protocol[lane])][0].of(batch.destination_port[lane]);
+            let templates = &*self.templates;
+            for (template, &place) in batch.template.iter_mut().zip(&place) {
+                *template = templates[place as usize];
             }
-            self.other_family(batch.len(), (&protocol, &is_v6), &mut cookies, batch);
         }
         // A loop for each field: in one loop, the widest type would decide how many lanes a vector holds.
         for lane in 0..LANES {
@@ -271,25 +277,29 @@ impl Generator {
         }
     }
 
-    /// Template and cookie of the lanes that are IPv6, one by one.
-    fn other_family(
-        &self,
-        count: usize,
-        (protocol, is_v6): (&[u8; LANES], &[bool; LANES]),
-        cookies: &mut CookieLanes,
-        batch: &mut Batch,
-    ) {
-        for lane in (0..count).filter(|&lane| is_v6[lane]) {
-            let port = Port { protocol: Protocol(protocol[lane]), number: batch.destination_port[lane] };
-            let address = IpAddr::from(batch.destination_v6[lane].to_be_bytes());
-            batch.template[lane] = self.templates[usize::from(protocol[lane])][1].of(port.number);
-            cookies.assign(lane, self.key.cookie(&Target { address, port }));
+    /// The cookies of all lanes: those of the family that all have, or those of both.
+    #[inline(always)]
+    fn cookies(&self, batch: &Batch, protocol: &[u8; LANES], is_v6: &[bool; LANES]) -> CookieLanes {
+        let Batch { destination_v4, destination_v6, destination_port, .. } = batch;
+        let mut cookies = CookieLanes::default();
+        if self.only_family == Some(Family::V6) {
+            self.key.cookies_v6(destination_v6, destination_port, protocol, &mut cookies);
+            return cookies;
         }
+        self.key.cookies_v4(destination_v4, destination_port, protocol, &mut cookies);
+        if self.only_family.is_none() {
+            let mut others = CookieLanes::default();
+            self.key.cookies_v6(destination_v6, destination_port, protocol, &mut others);
+            cookies.take(&others, is_v6);
+        }
+        cookies
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use proptest::prelude::*;
 
     use super::*;

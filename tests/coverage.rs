@@ -72,13 +72,19 @@ fn shard(plan: &Plan, mut visit: impl FnMut(&[u32], &[u16])) {
     let cursors = plan.shard.cursors(plan.space.len());
     let mut numbers = [0; LANES];
     let (mut v4, mut v6, mut port) = ([0; LANES], [0; LANES], [0; LANES]);
-    let (mut protocol, mut is_v6) = ([0; LANES], [false; LANES]);
+    let (mut protocol, mut is_v6, mut place) = ([0; LANES], [false; LANES], [0; LANES]);
     let mut first = cursors.start;
     while first < cursors.end {
         let count = usize::try_from(cursors.end - first).map_or(LANES, |left| left.min(LANES));
         order.fill(Cursor(first), count, &mut numbers);
-        let mut lanes =
-            Lanes { v4: &mut v4, v6: &mut v6, port: &mut port, protocol: &mut protocol, is_v6: &mut is_v6 };
+        let mut lanes = Lanes {
+            v4: &mut v4,
+            v6: &mut v6,
+            port: &mut port,
+            protocol: &mut protocol,
+            is_v6: &mut is_v6,
+            place: &mut place,
+        };
         plan.space.select_batch(&numbers[..count], &mut lanes);
         visit(&v4[..count], &port[..count]);
         first += count as u64;

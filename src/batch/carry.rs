@@ -136,6 +136,12 @@ pub enum Sum {
 /// code at hand it works both out for every frame.
 #[inline(never)]
 fn hexadecimal(number: u32) -> u64 {
+    hexadecimal_digits(number)
+}
+
+/// As [`hexadecimal`], for loops over many.
+#[inline(always)]
+pub(super) fn hexadecimal_digits(number: u32) -> u64 {
     // Each half byte to a byte of its own, in three steps.
     let mut spread = u64::from(number);
     spread = (spread | spread << 16) & 0x0000_ffff_0000_ffff;
@@ -148,7 +154,13 @@ fn hexadecimal(number: u32) -> u64 {
 
 /// Eight decimal digits of a number below 10^8 as text.
 #[inline(never)]
-fn decimal(mut number: u32) -> u64 {
+fn decimal(number: u32) -> u64 {
+    decimal_digits(number)
+}
+
+/// As [`decimal`], for loops over many.
+#[inline(always)]
+pub(super) fn decimal_digits(mut number: u32) -> u64 {
     let mut text = 0;
     for place in 0..8 {
         text |= u64::from(b'0' + (number % 10).to_le_bytes()[0]) << (8 * place);

@@ -14,11 +14,17 @@ use crate::target::{Cursor, Protocol};
 use crate::wire::ethernet::Mac;
 
 mod carry;
+mod columns;
+mod shape;
+mod slots;
 mod template;
+mod together;
 mod words;
 
 pub use carry::{Carry, Field, Secrets, Sum};
-pub use template::{BLOCK, Block, Family, GROUP, Template};
+pub use slots::{Slots, Strided};
+pub use template::{BLOCK, Block, Family, Template};
+pub use together::Together;
 pub use words::Words;
 
 /// Probes per batch. One machine word of acceptance bits; sendmmsg gains nothing beyond it (measured), and live

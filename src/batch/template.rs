@@ -4,8 +4,9 @@
 
 use std::fmt;
 
-use super::words::{Units, folded};
-use super::{Batch, Carry, Field, LANES, Sum, Words};
+use super::shape::{Network, Shape};
+use super::words::folded;
+use super::{Batch, Carry, Field, Slots, Sum, Words};
 use crate::wire::ethernet::{self, Mac};
 use crate::wire::{arp, checksum, ipv4, ipv6, nd, sctp};
 
@@ -29,8 +30,8 @@ pub struct Template {
     fields: Vec<Field>,
     sum: Sum,
     crc: Option<Crc>,
-    /// Whether [`Words`] can write it.
-    shape: Option<Shape>,
+    /// What TCP over untagged IPv4 has of its own.
+    tcp: Option<TcpV4>,
 }
 
 /// Where the destination stands.
@@ -44,23 +45,6 @@ enum Aim {
     Arp,
     /// In a neighbour solicitation to the stations that share its last three bytes.
     Solicitation,
-}
-
-/// A frame over untagged IPv4 that is written for a whole batch at once.
-#[derive(Debug, Clone)]
-struct Shape {
-    /// Offset of the time in the frame, if it carries one: it is the same for a whole batch.
-    time: Option<usize>,
-    kind: Kind,
-}
-
-/// How [`Words`] writes it.
-#[derive(Debug, Clone)]
-enum Kind {
-    /// The fields of TCP in their order; whether the sequence number stands in the acknowledgement field, too.
-    Tcp { acknowledges: bool },
-    /// Any fields in the first block.
-    Units(Units),
 }
 
 /// The address family of a template.
@@ -77,10 +61,6 @@ pub type Block = [u8; BLOCK];
 
 /// Bytes of a [`Block`]: a cache line.
 pub const BLOCK: usize = 64;
-
-/// Lanes of one template that are written together where a batch has several: two vectors of 32-bit numbers. With more, few
-/// lanes of a template would pay for many; with fewer, the constant part of the work grows.
-pub const GROUP: usize = 16;
 
 impl Template {
     /// A template from a finished Ethernet frame (with or without an 802.1Q tag) with an IPv4 header without options or
@@ -160,24 +140,12 @@ impl Template {
             Sum::Crc32c | Sum::None => 0,
         };
         let crc = (sum == Sum::Crc32c).then(|| Crc::new(body, fields));
-        let shape =
-            if aim == Aim::V4 && network == ethernet::HEADER { shape(transport, fields, sum) } else { None };
+        let untagged_v4 = aim == Aim::V4 && network == ethernet::HEADER;
+        let tcp = if untagged_v4 { tcp_v4(transport, fields, sum) } else { None };
         let fields = fields.iter().map(|field| Field { at: transport + field.at, ..*field }).collect();
         let mut blocks = vec![[0; BLOCK]; bytes.len().div_ceil(BLOCK)];
         blocks.as_flattened_mut()[..bytes.len()].copy_from_slice(&bytes);
-        Template {
-            bytes,
-            blocks,
-            aim,
-            network,
-            transport,
-            network_sum,
-            transport_sum,
-            fields,
-            sum,
-            crc,
-            shape,
-        }
+        Template { bytes, blocks, aim, network, transport, network_sum, transport_sum, fields, sum, crc, tcp }
     }
 
     /// Length of a finished frame in bytes, without frame check sequence.
@@ -202,6 +170,27 @@ impl Template {
     /// The constant bytes of a frame, changing fields zero.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// The same in whole blocks, zeroes behind them.
+    pub(super) fn blocks(&self) -> &[Block] {
+        &self.blocks
+    }
+
+    /// The sums of the constant words, network and transport, below 2^16.
+    pub(super) fn sums(&self) -> (u32, u32) {
+        (folded(self.network_sum), folded(self.transport_sum))
+    }
+
+    /// What the frames have beyond constant bytes; none for questions to the link.
+    pub(super) fn shape(&self) -> Option<Shape> {
+        if self.asks_link() {
+            return None;
+        }
+        let relative = |field: &Field| Field { at: field.at - self.transport, ..*field };
+        let fields: Vec<Field> = self.fields.iter().map(relative).collect();
+        let network = Network { at: self.network, is_v6: self.aim == Aim::V6 };
+        Some(Shape::new(network, self.transport, &fields, self.sum))
     }
 
     /// Whether the byte at an offset of the frame proves nothing, though it changes: a checksum, or a time.
@@ -255,100 +244,35 @@ impl Template {
         frame.len()
     }
 
-    /// Writes the frames of all [`LANES`] lanes, each to its own `BLOCKS` blocks, as [`Template::stamp`] would, and
-    /// zeroes behind them. Returns whether it did: this is for untagged IPv4, for frames that fit the blocks, and for
-    /// fields in the first of them.
+    /// Writes the frames of all [`super::LANES`] lanes, each to its own slot, as [`Template::stamp`] would, and zeroes behind them.
+    /// Returns whether it did: this is for TCP over untagged IPv4 that fits the slots.
     ///
     /// What is computed for one lane is computed for all of them at once; then each frame is written in whole words.
     #[inline(always)]
-    pub fn stamp_all<const BLOCKS: usize>(
-        &self,
-        batch: &Batch,
-        mac: Mac,
-        (words, slots): (&mut Words, &mut [[Block; BLOCKS]; LANES]),
-    ) -> bool {
-        let Some(shape) = self.shape.as_ref().filter(|_| self.bytes.len() <= BLOCKS * BLOCK) else {
+    pub fn stamp_all(&self, batch: &Batch, mac: Mac, (words, slots): (&mut Words, &mut impl Slots)) -> bool {
+        const BLOCKS: usize = TcpV4::LONGEST.div_ceil(BLOCK);
+        let Some(tcp) = self.tcp.filter(|_| self.blocks.len() <= slots.blocks().min(BLOCKS)) else {
             return false;
         };
         let mut constant = [[0; BLOCK]; BLOCKS];
-        let frame = constant.as_flattened_mut();
-        frame[..self.bytes.len()].copy_from_slice(&self.bytes);
-        frame[..6].copy_from_slice(&mac.0);
-        self.fill::<LANES>(shape, batch, (frame, words));
-        // A loop for each kind: nothing is asked for each lane.
-        let rest = &constant[1..];
-        match shape.kind {
-            Kind::Tcp { acknowledges: true } => {
-                write_all(slots, rest, |lane, block| words.write_fields::<true>(batch, lane, block));
-            }
-            Kind::Tcp { acknowledges: false } => {
-                write_all(slots, rest, |lane, block| words.write_fields::<false>(batch, lane, block));
-            }
-            Kind::Units(_) => write_all(slots, rest, |lane, block| words.write_words(lane, block)),
-        }
-        if self.crc.is_some() {
-            for slot in slots.iter_mut() {
-                self.stamp_checksum(0, &mut slot.as_flattened_mut()[..self.bytes.len()]);
-            }
-        }
-        true
-    }
-
-    /// Computes the first block of the first [`GROUP`] lanes of a batch, for [`Template::write_of_group`]. Returns whether it
-    /// did, as [`Template::stamp_all`]; what the frames' length is does not matter.
-    #[inline(always)]
-    pub fn fill_group(&self, batch: &Batch, words: &mut Words) -> bool {
-        let within = |shape: &&Shape| shape.time.is_none_or(|offset| offset + 4 <= BLOCK);
-        let Some(shape) = self.shape.as_ref().filter(within) else { return false };
-        let mut constant = self.blocks[0];
-        self.fill::<GROUP>(shape, batch, (&mut constant, words));
-        true
-    }
-
-    /// Writes the frame of a lane of a group in whole blocks, zeroes behind it, and returns its length.
-    ///
-    /// # Panics
-    /// When `slot` has fewer blocks than the frame needs.
-    #[inline(always)]
-    pub fn write_of_group(
-        &self,
-        lane: usize,
-        mac: Mac,
-        (batch, words): (&Batch, &Words),
-        slot: &mut [Block],
-    ) -> usize {
-        let slot = &mut slot[..self.blocks.len()];
-        match self.shape.as_ref().map(|shape| &shape.kind) {
-            Some(Kind::Tcp { acknowledges: true }) => {
-                words.write_fields::<true>(batch, lane, &mut slot[0]);
-            }
-            Some(Kind::Tcp { acknowledges: false }) => {
-                words.write_fields::<false>(batch, lane, &mut slot[0]);
-            }
-            _ => words.write_words(lane, &mut slot[0]),
-        }
-        slot[0][..6].copy_from_slice(&mac.0);
-        slot[1..].copy_from_slice(&self.blocks[1..]);
-        if self.crc.is_some() {
-            self.stamp_checksum(0, &mut slot.as_flattened_mut()[..self.bytes.len()]);
-        }
-        self.bytes.len()
-    }
-
-    /// Computes the first blocks of `N` lanes. The time is written into the constant bytes.
-    #[inline(always)]
-    fn fill<const N: usize>(&self, shape: &Shape, batch: &Batch, (constant, words): (&mut [u8], &mut Words)) {
+        constant[..self.blocks.len()].copy_from_slice(&self.blocks);
+        constant[0][..6].copy_from_slice(&mac.0);
         let mut transport_sum = self.transport_sum;
-        if let Some(offset) = shape.time {
-            transport_sum += stamp_number(batch.time_us.into(), (offset, 4), (constant, self.transport));
+        if let Some(offset) = tcp.time {
+            let frame = (constant.as_flattened_mut(), self.transport);
+            transport_sum += stamp_number(batch.time_us.into(), (offset, 4), frame);
         }
-        let sums = (self.network_sum, transport_sum);
-        let first: &Block = constant.first_chunk().expect("a block at least");
-        match &shape.kind {
-            Kind::Tcp { acknowledges: true } => words.fill::<true, N>(batch, first, sums),
-            Kind::Tcp { acknowledges: false } => words.fill::<false, N>(batch, first, sums),
-            Kind::Units(units) => words.fill_units::<N>(batch, first, sums, units),
+        let (first, sums) = (&constant[0], (self.network_sum, transport_sum));
+        let rest = &constant[1..self.blocks.len()];
+        // A loop for each: nothing is asked for each lane.
+        if tcp.acknowledges {
+            words.fill::<true>(batch, first, sums);
+            slots.put_each(rest, |lane, block| words.write_fields::<true>(batch, lane, block));
+        } else {
+            words.fill::<false>(batch, first, sums);
+            slots.put_each(rest, |lane, block| words.write_fields::<false>(batch, lane, block));
         }
+        true
     }
 
     /// Writes destination, identification and header checksum; returns the sum of the destination's words.
@@ -395,28 +319,18 @@ impl Template {
             Sum::Pseudo { at } | Sum::Plain { at } => (at, checksum::finish(sum)),
             Sum::Datagram => (6, checksum::finish(sum)),
             Sum::None => return,
-            Sum::Crc32c => {
-                let value = self.crc.as_ref().map_or(0, |crc| crc.of(&frame[self.transport..]));
-                frame[self.transport + 8..self.transport + 12].copy_from_slice(&value.to_le_bytes());
-                return;
-            }
+            Sum::Crc32c => return self.stamp_crc(frame),
         };
         // RFC 768: a computed zero is transmitted as all ones.
         let value = if value == 0 && self.sum == Sum::Datagram { 0xffff } else { value };
         frame[self.transport + at..self.transport + at + 2].copy_from_slice(&value.to_be_bytes());
     }
-}
 
-/// Writes the first block of every frame, and behind it what is the same in all.
-#[inline(always)]
-fn write_all<const BLOCKS: usize>(
-    slots: &mut [[Block; BLOCKS]; LANES],
-    rest: &[Block],
-    write: impl Fn(usize, &mut Block),
-) {
-    for (lane, slot) in slots.iter_mut().enumerate() {
-        write(lane, &mut slot[0]);
-        slot[1..].copy_from_slice(rest);
+    /// Writes the CRC-32C of a frame that is finished but for that.
+    #[inline]
+    pub(super) fn stamp_crc(&self, frame: &mut [u8]) {
+        let value = self.crc.as_ref().map_or(0, |crc| crc.of(&frame[self.transport..]));
+        frame[self.transport + 8..self.transport + 12].copy_from_slice(&value.to_le_bytes());
     }
 }
 
@@ -447,28 +361,30 @@ fn network_offset(frame: &[u8]) -> usize {
     }
 }
 
-/// How frames with these fields are written together; none when they cannot be.
-fn shape(transport: usize, fields: &[Field], sum: Sum) -> Option<Shape> {
-    if let Some(tcp) = tcp_shape(transport, fields, sum) {
-        return Some(tcp);
-    }
-    let at = |field: &Field| Field { at: transport + field.at, ..*field };
-    let fields: Vec<Field> = fields.iter().map(at).collect();
-    let mut times = fields.iter().filter(|field| field.carry == Carry::Time).map(|field| field.at);
-    let (time, more) = (times.next(), times.next());
-    let units = Units::new(&fields, transport, sum).filter(|_| more.is_none())?;
-    Some(Shape { time, kind: Kind::Units(units) })
+/// A TCP frame over untagged IPv4, which [`Words`] writes.
+#[derive(Debug, Clone, Copy)]
+struct TcpV4 {
+    /// Whether the sequence number stands in the acknowledgement field, too.
+    acknowledges: bool,
+    /// Offset of the time in the frame, if it carries one: it is the same for a whole batch.
+    time: Option<usize>,
 }
 
-/// The shape of TCP fields in the order of the header; none for any other.
-fn tcp_shape(transport: usize, fields: &[Field], sum: Sum) -> Option<Shape> {
+impl TcpV4 {
+    /// Bytes of the longest frame: both headers with all the options that TCP has room for.
+    const LONGEST: usize = ethernet::HEADER + ipv4::HEADER + 60;
+}
+
+/// Fields of TCP in the order of the header; none for any other.
+fn tcp_v4(transport: usize, fields: &[Field], sum: Sum) -> Option<TcpV4> {
     let rest = fields.strip_prefix(&TCP_HEAD).filter(|_| sum == TCP_SUM)?;
     let acknowledgement = [Field { at: 8, carry: Carry::Sequence }];
     let (acknowledges, rest) = rest.strip_prefix(&acknowledgement).map_or((false, rest), |rest| (true, rest));
-    let kind = Kind::Tcp { acknowledges };
     match rest {
-        [] => Some(Shape { time: None, kind }),
-        [Field { at, carry: Carry::Time }] if 20 <= *at => Some(Shape { time: Some(transport + at), kind }),
+        [] => Some(TcpV4 { acknowledges, time: None }),
+        [Field { at, carry: Carry::Time }] if 20 <= *at => {
+            Some(TcpV4 { acknowledges, time: Some(transport + at) })
+        }
         _ => None,
     }
 }

@@ -79,17 +79,29 @@ impl Digest {
         self.frames += (blocks.len() / blocks_per_frame) as u64;
     }
 
+    /// Adds frames of any lengths, each padded with zeroes to so many blocks.
+    #[inline(always)]
+    pub fn add_frames<'a>(&mut self, frames: impl Iterator<Item = (&'a [Block], usize)>) {
+        let (mut sums, mut counter, mut count) = (self.sums, self.counter, 0);
+        for (blocks, length) in frames {
+            let step = step(length);
+            for block in blocks {
+                counter = counter.wrapping_add(step);
+                mix(&mut sums, &KEYS.map(|key| key.wrapping_add(counter)), block);
+            }
+            count += 1;
+        }
+        (self.sums, self.counter) = (sums, counter);
+        self.frames += count;
+    }
+
     #[inline(always)]
     fn add_blocks(&mut self, blocks: &[Block], step: u64) {
         let mut sums = self.sums;
         let mut keys = KEYS.map(|key| key.wrapping_add(self.counter));
         for block in blocks {
-            let (words, _) = block.as_chunks::<8>();
-            for index in 0..8 {
-                keys[index] = keys[index].wrapping_add(step);
-                let mixed = u64::from_le_bytes(words[index]).wrapping_add(keys[index]);
-                sums[index] = sums[index].wrapping_add((mixed & 0xffff_ffff) * (mixed >> 32)) ^ mixed;
-            }
+            keys = keys.map(|key| key.wrapping_add(step));
+            mix(&mut sums, &keys, block);
         }
         self.sums = sums;
         self.counter = self.counter.wrapping_add(step.wrapping_mul(blocks.len() as u64));
@@ -153,6 +165,16 @@ impl SumDigest {
 impl fmt::Display for SumDigest {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "frames {} sum {:016x}", self.frames, self.sum)
+    }
+}
+
+/// Adds one block: to each sum the product of the halves of its word and key.
+#[inline(always)]
+fn mix(sums: &mut [u64; 8], keys: &[u64; 8], block: &Block) {
+    let (words, _) = block.as_chunks::<8>();
+    for index in 0..8 {
+        let mixed = u64::from_le_bytes(words[index]).wrapping_add(keys[index]);
+        sums[index] = sums[index].wrapping_add((mixed & 0xffff_ffff) * (mixed >> 32)) ^ mixed;
     }
 }
 

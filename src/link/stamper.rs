@@ -1,9 +1,10 @@
 //! Turns a batch into finished frames: stamps each lane into its slot and reads each finished frame back through
 //! the last gate. Shared by every link that carries frames.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::batch::{BLOCK, Batch, Block, GROUP, LANES, NextHops, Template, Words};
+use crate::batch::{BLOCK, Batch, Block, LANES, NextHops, Strided, Template, Together};
 use crate::gate::Gate;
 use crate::link::digest::Digest;
 use crate::link::{LinkError, LinkSpec};
@@ -18,9 +19,9 @@ pub(super) struct Stamper {
     /// `blocks_per_slot` for each lane.
     slots: Box<[Block]>,
     blocks_per_slot: usize,
-    words: Box<Words>,
-    /// Some lanes of a batch whose lanes have different templates, side by side.
-    group: Box<Batch>,
+    together: Box<Together>,
+    /// Whether any template asks the link.
+    any_asks_link: bool,
     lengths: [usize; LANES],
     /// The length of all frames, where they were stamped together: then zeroes follow each in its slot.
     equal_length: Option<usize>,
@@ -39,8 +40,8 @@ impl Stamper {
             gate: Arc::clone(&spec.gate),
             slots: vec![[0; BLOCK]; blocks_per_slot * LANES].into_boxed_slice(),
             blocks_per_slot,
-            words: Box::default(),
-            group: Box::new(Batch::empty()),
+            together: Box::new(Together::new(&spec.templates, blocks_per_slot)),
+            any_asks_link: spec.templates.iter().any(Template::asks_link),
             lengths: [0; LANES],
             equal_length: None,
             count: 0,
@@ -62,113 +63,59 @@ impl Stamper {
     /// When a lane names a template the link was not opened with.
     pub(super) fn stamp(&mut self, batch: &Batch) -> Result<(), LinkError> {
         self.count = 0;
-        self.equal_length = None;
         let simd = self.simd;
-        let done = match self.blocks_per_slot {
+        let blocked = match self.blocks_per_slot {
             1 => simd.run(
                 #[inline(always)]
-                || self.stamp_together::<1>(batch),
-            )?,
+                || self.stamp_sized::<1>(batch),
+            ),
             2 => simd.run(
                 #[inline(always)]
-                || self.stamp_together::<2>(batch),
-            )?,
-            _ => false,
-        };
-        if !done {
-            simd.run(
+                || self.stamp_sized::<2>(batch),
+            ),
+            _ => simd.run(
                 #[inline(always)]
-                || self.stamp_by_template(batch),
-            )?;
+                || self.stamp_any(batch),
+            ),
+        };
+        if let Some(address) = blocked {
+            return Err(LinkError::Excluded { address });
         }
         self.count = batch.len();
         Ok(())
     }
 
-    /// Finishes the frames of a batch whose lanes have one template and one next hop; returns whether it has.
+    /// Finishes the frames of a batch in slots of a size that the compiler knows; returns the destination of the first that
+    /// may not leave.
     #[inline(always)]
-    fn stamp_together<const BLOCKS: usize>(&mut self, batch: &Batch) -> Result<bool, LinkError> {
-        let (template, hop) = (batch.template[0], batch.hop[0]);
-        let templates =
-            batch.template[..batch.len()].iter().fold(0, |differ, other| differ | (other ^ template));
-        let hops = batch.hop[..batch.len()].iter().fold(0, |differ, other| differ | (other ^ hop));
-        let Ok(slots): Result<&mut [[Block; BLOCKS]; LANES], _> = self.slots.as_chunks_mut().0.try_into()
-        else {
-            return Ok(false);
+    fn stamp_sized<const BLOCKS: usize>(&mut self, batch: &Batch) -> Option<IpAddr> {
+        let slots: &mut [[Block; BLOCKS]; LANES] =
+            self.slots.as_chunks_mut().0.try_into().expect("a slot for every lane");
+        self.equal_length = self.together.write((batch, &self.hops), slots, &mut self.lengths);
+        if self.any_asks_link {
+            return self.first_blocked(batch);
+        }
+        self.gate.first_blocked(&slots[..batch.len()])
+    }
+
+    /// The same in slots of any size.
+    #[inline(always)]
+    fn stamp_any(&mut self, batch: &Batch) -> Option<IpAddr> {
+        let mut slots = Strided::new(&mut self.slots, self.blocks_per_slot);
+        self.equal_length = self.together.write((batch, &self.hops), &mut slots, &mut self.lengths);
+        self.first_blocked(batch)
+    }
+
+    /// Reads the finished frames of a batch back.
+    #[inline(always)]
+    fn first_blocked(&self, batch: &Batch) -> Option<IpAddr> {
+        let slots = self.slots[..batch.len() * self.blocks_per_slot].chunks_exact(self.blocks_per_slot);
+        let blocked = |(lane, slot): (usize, &[Block])| {
+            let frame = &slot.as_flattened()[..self.lengths[lane]];
+            let asks_link = self.templates[usize::from(batch.template[lane])].asks_link();
+            if asks_link { self.gate.blocked_question(frame) } else { self.gate.blocked(frame) }
         };
-        if templates != 0 || hops != 0 || batch.is_empty() {
-            return Ok(false);
-        }
-        let template = &self.templates[usize::from(template)];
-        if !template.stamp_all(batch, self.hops.mac(hop), (&mut *self.words, slots)) {
-            return Ok(false);
-        }
-        self.lengths = [template.frame_length(); LANES];
-        self.equal_length = Some(template.frame_length());
-        match self.gate.first_blocked(&slots[..batch.len()]) {
-            Some(address) => Err(LinkError::Excluded { address }),
-            None => Ok(true),
-        }
-    }
-
-    /// Finishes the frames of any batch, those of one template after the other.
-    #[inline(always)]
-    fn stamp_by_template(&mut self, batch: &Batch) -> Result<(), LinkError> {
-        let mut left = batch.lanes();
-        while left != 0 {
-            let template = batch.template[first_lane(left)];
-            let mut alike = 0;
-            for lane in 0..LANES {
-                alike |= u64::from(batch.template[lane] == template) << lane;
-            }
-            alike &= left;
-            left &= !alike;
-            while alike != 0 {
-                alike = self.stamp_group(batch, template, alike)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Finishes the frames of the first [`GROUP`] of these lanes, which have one template; returns the lanes that are left.
-    #[inline(always)]
-    fn stamp_group(&mut self, batch: &Batch, template: u16, mut lanes: u64) -> Result<u64, LinkError> {
-        let (mut members, mut count) = ([0; GROUP], 0);
-        while lanes != 0 && count < GROUP {
-            members[count] = first_lane(lanes);
-            (lanes, count) = (lanes & (lanes - 1), count + 1);
-        }
-        let members = &members[..count];
-        let template = &self.templates[usize::from(template)];
-        self.group.time_us = batch.time_us;
-        for (to, &lane) in members.iter().enumerate() {
-            self.group.destination_v4[to] = batch.destination_v4[lane];
-            self.group.destination_port[to] = batch.destination_port[lane];
-            self.group.source_port[to] = batch.source_port[lane];
-            self.group.sequence[to] = batch.sequence[lane];
-            self.group.identification[to] = batch.identification[lane];
-        }
-        // One lane alone is cheaper alone.
-        let together = 1 < count && template.fill_group(&self.group, &mut self.words);
-        for (from, &lane) in members.iter().enumerate() {
-            let mac = self.hops.mac(batch.hop[lane]);
-            let slot = &mut self.slots[lane * self.blocks_per_slot..][..self.blocks_per_slot];
-            self.lengths[lane] = if together {
-                let length = template.write_of_group(from, mac, (&self.group, &self.words), slot);
-                if !self.gate.passes(&slot[0])
-                    && let Some(address) = self.gate.blocked(&slot.as_flattened()[..length])
-                {
-                    return Err(LinkError::Excluded { address });
-                }
-                length
-            } else {
-                let slot = slot.as_flattened_mut();
-                let length = finish(template, &self.gate, (batch, lane, mac), slot)?;
-                slot[length..length.next_multiple_of(BLOCK)].fill(0);
-                length
-            };
-        }
-        Ok(lanes)
+        slots.enumerate().find_map(blocked)
     }
 
     /// Finishes the frame of one lane in a slot of the caller's own (memory the kernel reads, for one); returns its
@@ -225,6 +172,9 @@ impl Stamper {
 
     /// Adds the finished frames to a digest.
     pub(super) fn feed(&self, digest: &mut Digest) {
+        if self.count == 0 {
+            return;
+        }
         match self.equal_length {
             Some(length) => self.simd.run(
                 #[inline(always)]
@@ -240,21 +190,28 @@ impl Stamper {
             None => self.simd.run(
                 #[inline(always)]
                 || {
-                    let slots = self.slots.chunks_exact(self.blocks_per_slot).take(self.count);
-                    for (slot, &length) in slots.zip(&self.lengths) {
-                        let used = length.div_ceil(BLOCK);
-                        digest.add_padded(&slot[..used], used, length);
+                    let lengths = &self.lengths[..self.count];
+                    let blocks = lengths[0].div_ceil(BLOCK);
+                    let differ =
+                        lengths.iter().fold(0, |differ, length| differ | (length.div_ceil(BLOCK) ^ blocks));
+                    let slots = self.slots.chunks_exact(self.blocks_per_slot).zip(lengths);
+                    match (self.blocks_per_slot, differ) {
+                        (1, _) => {
+                            let slots = self.slots.as_chunks::<1>().0.iter().zip(lengths);
+                            digest.add_frames(slots.map(|(slot, &length)| (slot.as_slice(), length)));
+                        }
+                        (2, 0) if blocks == 2 => {
+                            let slots = self.slots.as_chunks::<2>().0.iter().zip(lengths);
+                            digest.add_frames(slots.map(|(slot, &length)| (slot.as_slice(), length)));
+                        }
+                        _ => digest.add_frames(
+                            slots.map(|(slot, &length)| (&slot[..length.div_ceil(BLOCK)], length)),
+                        ),
                     }
                 },
             ),
         }
     }
-}
-
-/// The lowest of some lanes; there is one.
-#[inline(always)]
-fn first_lane(lanes: u64) -> usize {
-    lanes.trailing_zeros() as usize
 }
 
 /// Writes the frame of a lane and reads it back through the gate; returns its length.
@@ -279,6 +236,7 @@ mod tests {
     use super::*;
     use crate::batch::{Carry, Field, Sum};
     use crate::link::sample;
+    use crate::wire::ethernet;
 
     #[test]
     fn templates_of_different_lengths_share_slots_of_whole_cache_lines() {
@@ -326,17 +284,17 @@ mod tests {
                     // Every so often the extremes, where carries are.
                     let mut word = || if random() % 4 == 0 { u32::MAX * (random() & 1) } else { random() };
                     (batch.destination_v4[lane], batch.sequence[lane]) = (word(), word());
+                    batch.destination_v6[lane] =
+                        (0..4).fold(0, |address, _| address << 32 | u128::from(word()));
                     (batch.source_port[lane], batch.destination_port[lane]) = (word() as u16, word() as u16);
                     batch.identification[lane] = word() as u16;
                 }
                 stamper.stamp(&batch).expect("allowed");
-                // The one of 76 bytes has a field at an odd offset and one of text.
-                let together = template.family() == crate::batch::Family::V4 && template.frame_length() != 76;
-                assert_eq!(stamper.equal_length.is_some(), together, "{template:?}");
+                assert_eq!(stamper.equal_length.is_none(), template.asks_link(), "{template:?}");
                 let mut digests = [Digest::new(); 2];
                 stamper.feed(&mut digests[0]);
                 for (lane, frame) in stamper.frames().enumerate() {
-                    let mut alone = [0xff; 128];
+                    let mut alone = [0xff; 400];
                     let length = template.stamp(&batch, lane, stamper.hops.mac(0), &mut alone);
                     assert_eq!(frame, &alone[..length], "{} {template:?}", simd.name());
                     digests[1].add(frame);
@@ -348,9 +306,7 @@ mod tests {
 
     #[test]
     fn frames_of_several_templates_and_next_hops_equal_frames_stamped_alone_on_every_level() {
-        let mut templates = every_shape();
-        // One that needs more blocks than are ever written together.
-        templates.push(other(17, 300, &[(0, Carry::SourcePort), (8, Carry::Sequence)], Sum::Datagram));
+        let templates = every_shape();
         let spec = LinkSpec { templates: templates.clone().into(), hops: NextHops::new(3), ..sample::spec() };
         for hop in 0..3 {
             spec.hops.assign(hop, crate::wire::ethernet::Mac([2, 0, 0, 0, 0, hop as u8]));
@@ -423,7 +379,7 @@ mod tests {
         };
         let linux = [2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 0, 0, 0, 0, 0, 1, 3, 3, 7];
         let odd = [1, 8, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        vec![
+        let mut shapes = vec![
             sample::syn_v4(),
             acknowledging(header(&[])),
             other(17, 8, &[(0, Carry::SourcePort), (2, Carry::DestinationPort)], Sum::Datagram),
@@ -457,20 +413,76 @@ mod tests {
             Template::tcp(header(&linux), Some(28)),
             Template::tcp(header(&odd), Some(23)),
             sample::syn_v6(),
-        ]
+        ];
+        // More blocks than the compiler knows of.
+        shapes.push(other(17, 300, &[(0, Carry::SourcePort), (8, Carry::Sequence)], Sum::Datagram));
+        // Every field at an even and at an odd offset, in the first block and behind it.
+        let mut at = 8;
+        for (index, carry) in CARRIES.into_iter().enumerate() {
+            let fields = [
+                (at, carry),
+                (at + 46 + index % 2, carry),
+                (0, Carry::SourcePort),
+                (2, Carry::DestinationPort),
+            ];
+            shapes.push(other(17, 120, &fields, Sum::Datagram));
+            shapes.push(other_v6(58, 110, &fields, Sum::Pseudo { at: 4 }));
+            at = if at == 8 { 9 } else { 8 };
+        }
+        shapes.push(other_v6(132, 32, &[(0, Carry::SourcePort), (16, Carry::Sequence)], Sum::Crc32c));
+        shapes.push(other_v6(99, 0, &[], Sum::None));
+        let mut tagged = sample::syn_v4().bytes().to_vec();
+        ethernet::tag(&mut tagged, 5);
+        shapes.push(Template::tcp(tagged, None));
+        let mut tagged = sample::syn_v6().bytes().to_vec();
+        ethernet::tag(&mut tagged, 5);
+        shapes.push(Template::tcp(tagged, None));
+        let (us, mac) = (std::net::Ipv4Addr::new(192, 0, 2, 1), Mac([2; 6]));
+        shapes.push(Template::arp(crate::wire::arp::request(mac, us, 0.into())));
+        shapes.push(Template::solicitation(crate::wire::nd::solicitation(mac, 1.into(), 0.into())));
+        shapes
+    }
+
+    const CARRIES: [Carry; 13] = [
+        Carry::SourcePort,
+        Carry::DestinationPort,
+        Carry::Identification,
+        Carry::Low,
+        Carry::Byte,
+        Carry::Tag,
+        Carry::Sequence,
+        Carry::Reversed,
+        Carry::Positive,
+        Carry::Wide,
+        Carry::Text,
+        Carry::Digits,
+        Carry::Time,
+    ];
+
+    /// The same over IPv6.
+    fn other_v6(protocol: u8, length: usize, fields: &[(usize, Carry)], sum: Sum) -> Template {
+        let mut frame = sample::syn_v6().bytes()[..54].to_vec();
+        (frame[19], frame[20]) = (length as u8, protocol);
+        body(frame, length, fields, sum)
     }
 
     /// A template of another protocol, with so many bytes behind the IPv4 header.
     fn other(protocol: u8, length: usize, fields: &[(usize, Carry)], sum: Sum) -> Template {
         let mut frame = sample::syn_v4().bytes()[..34].to_vec();
         (frame[17], frame[23]) = (20 + length as u8, protocol);
+        body(frame, length, fields, sum)
+    }
+
+    /// A template of a network header and so many bytes.
+    fn body(mut frame: Vec<u8>, length: usize, fields: &[(usize, Carry)], sum: Sum) -> Template {
+        let start = frame.len();
         frame.extend((0..length).map(|at| if at < 8 { 0 } else { at as u8 }));
         let cleared: Vec<Field> = fields.iter().map(|&(at, carry)| Field { at, carry }).collect();
         for field in &cleared {
-            frame[34 + field.at..][..field.carry.length()].fill(0);
+            frame[start + field.at..][..field.carry.length()].fill(0);
         }
         if sum == Sum::Crc32c {
-            frame[42..46].fill(0);
+            frame[start + 8..start + 12].fill(0);
         }
         Template::new(frame, &cleared, sum)
     }
@@ -498,6 +510,37 @@ mod tests {
                 batch.destination_v4[lane] = 0xc633_6405;
                 let error = stamper.stamp(&batch).expect_err("excluded");
                 assert!(error.to_string().contains("198.51.100.5"), "lane {lane}: {error}");
+                assert_eq!(stamper.frames().count(), 0);
+            }
+        }
+    }
+
+    #[test]
+    fn the_gate_stops_any_lane_of_a_batch_over_ipv6() {
+        let excluded = 0x2001_0db8_0001_0000_u128 << 64 | 7;
+        let mapped = 0xffff_c633_6405_u128;
+        // The same upper half, a sibling of it, another part of the world; an IPv4 address in disguise, and its neighbour.
+        for (stopped, others) in [
+            (excluded, excluded + 1),
+            (excluded, excluded + (1 << 64)),
+            (excluded, 0x2a00 << 112),
+            (mapped, mapped + 1),
+            (mapped, 0x2a00 << 112),
+        ] {
+            for lane in 0..LANES {
+                let gate = Arc::new(Gate::new(
+                    [(0xc633_6405, 0xc633_6405)],
+                    [(excluded, excluded), (3 << 64, 4 << 64)],
+                ));
+                let mut stamper = Stamper::new(&LinkSpec { gate, ..sample::spec() });
+                let mut batch = sample::batch(0, LANES);
+                batch.template = [1; LANES];
+                batch.destination_v6 = [others; LANES];
+                stamper.stamp(&batch).expect("what is not excluded passes");
+                batch.destination_v6[lane] = stopped;
+                let error = stamper.stamp(&batch).expect_err("excluded");
+                let address = std::net::Ipv6Addr::from(stopped).to_string();
+                assert!(error.to_string().contains(&address), "lane {lane}: {error}");
                 assert_eq!(stamper.frames().count(), 0);
             }
         }

@@ -1,7 +1,7 @@
 //! The IP protocol probe: which protocols a host speaks. The target's port number is the protocol.
 //!
 //! A protocol whose header is known here gets a packet that its stack answers: an echo request, an IGMP query, a TCP ACK,
-//! an empty UDP datagram, an SCTP INIT. The others get eight bytes: six of cookie, which an ICMP error quotes, and an
+//! an empty UDP datagram, an SCTP INIT, a GRE header with a key. The others get eight bytes: six of cookie, which an ICMP error quotes, and an
 //! Internet checksum over all, because a Linux filter rejects nothing whose checksum looks wrong
 //! (`nf_reject_verify_csum`, `include/net/netfilter/nf_reject.h`). An answer in such a protocol brings nothing back: its
 //! grade is weak.
@@ -93,6 +93,11 @@ const fn is_extension(number: u8) -> bool {
 const COOKIE: [Field; 2] =
     [Field { at: 0, carry: Carry::Sequence }, Field { at: 4, carry: Carry::SourcePort }];
 
+/// What the key of a GRE header carries (RFC 2890 section 2): errors quote it, and a header without it would carry nothing.
+const GRE_KEY: [Field; 2] = [Field { at: 4, carry: Carry::SourcePort }, Field { at: 6, carry: Carry::Low }];
+/// A GRE header that says that it has a key, around nothing (protocol type 0).
+const GRE: [u8; 8] = [0x20, 0, 0, 0, 0, 0, 0, 0];
+
 fn template(source: &Source, dress: &Dress, number: u8) -> Template {
     let v6 = source.address.is_ipv6();
     let bare = |payload: &[u8], fields: &[Field], sum| {
@@ -109,6 +114,7 @@ fn template(source: &Source, dress: &Dress, number: u8) -> Template {
             datagram[2..4].copy_from_slice(&UNUSED.to_be_bytes());
             bare(&datagram, &[Field { at: 0, carry: Carry::SourcePort }], Sum::Datagram)
         }
+        47 => bare(&GRE, &GRE_KEY, Sum::None),
         132 => sctp::init(source, dress, Some(WEB)),
         _ if v6 && is_extension(number) => bare(&[], &[], Sum::None),
         _ if v6 => bare(&[0; 8], &COOKIE, Sum::Pseudo { at: 6 }),
@@ -132,6 +138,7 @@ fn quoted_bits(number: u8, v6: bool, transport: &[u8], secrets: &Secrets) -> Opt
         132 if is(Carry::SourcePort, 0) => sctp::verify_quote(transport, sctp::IN_INIT, secrets.sequence),
         132 => None,
         2 if !v6 => Some(0),
+        47 => GRE_KEY.iter().all(|field| is(field.carry, field.at)).then_some(Carry::Low.bits()),
         _ if v6 && is_extension(number) => Some(0),
         _ => COOKIE.iter().all(|field| is(field.carry, field.at)).then_some(Carry::Sequence.bits()),
     }
@@ -243,7 +250,9 @@ fn samples(probe: &Ip, target: &Target, judge: &Judge) -> Vec<Sample> {
         ("quote that is too short", *target, error(router, prohibited, 4), Expected::NotOurs),
     ];
     // Each protocol with a header of its own, quoted in eight bytes.
-    for (number, proof) in [(6, Proof::Strong), (17, Proof::Medium), (132, Proof::Medium)] {
+    for (number, proof) in
+        [(6, Proof::Strong), (17, Proof::Medium), (47, Proof::Strong), (132, Proof::Medium)]
+    {
         let target = probe.target(target.address, number);
         let frame = sample::probe_frame(probe, &target, judge, 0).expect("a template");
         let error = sample::error(router, us, prohibited, &frame, 8);

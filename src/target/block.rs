@@ -18,6 +18,8 @@ pub(super) struct Block {
     lane_count: LaneDivisor,
     pub(super) ports: Box<[Port]>,
     places: Places,
+    /// The place of the first port among the ports of all blocks.
+    pub(super) first_place: u32,
     /// Whether the ports are consecutive numbers of one protocol: then a batch needs no table of them.
     consecutive: bool,
 }
@@ -40,8 +42,9 @@ impl Family {
 }
 
 impl Block {
-    /// The block of `addresses` x `ports`, neither of them empty, whose first target has the number `start`.
-    pub(super) fn new(start: u64, addresses: Family, ports: Vec<Port>) -> Block {
+    /// The block of `addresses` x `ports`, neither of them empty, whose first target has the number `start` and whose first
+    /// port that place among all.
+    pub(super) fn new((start, first_place): (u64, u32), addresses: Family, ports: Vec<Port>) -> Block {
         let count = Divisor::new(addresses.total());
         let follows = |pair: &[Port]| {
             pair[0].protocol == pair[1].protocol && pair[0].number.checked_add(1) == Some(pair[1].number)
@@ -49,7 +52,8 @@ impl Block {
         let consecutive = ports.windows(2).all(follows);
         let lane_count = LaneDivisor::new(addresses.total(), addresses.total() * ports.len() as u64);
         let places = Places::new(ports.iter().copied());
-        Block { start, addresses, count, lane_count, ports: ports.into_boxed_slice(), places, consecutive }
+        let ports = ports.into_boxed_slice();
+        Block { start, addresses, count, lane_count, ports, places, first_place, consecutive }
     }
 
     /// The number of the target that stands for the host of another target: that of the first question about hosts,
@@ -86,23 +90,33 @@ impl Block {
                 lanes.is_v6.fill(false);
                 let addresses = indexes.chunks(CHUNK).zip(lanes.v4.chunks_mut(CHUNK));
                 let ports = lanes.port.chunks_mut(CHUNK).zip(lanes.protocol.chunks_mut(CHUNK));
-                for ((indexes, addresses), ports) in addresses.zip(ports) {
+                let ports = ports.zip(lanes.place.chunks_mut(CHUNK));
+                for ((indexes, addresses), ((numbers, protocols), places)) in addresses.zip(ports) {
                     let mut offsets = [0; CHUNK];
                     let offsets = &mut offsets[..indexes.len()];
-                    self.split_lanes(indexes, offsets, ports);
+                    self.split_lanes(indexes, offsets, (numbers, protocols, places));
                     numbered.addresses(offsets, addresses);
                 }
             }
             Family::V6(numbered) => {
                 lanes.is_v6.fill(true);
-                for (lane, &index) in indexes.iter().enumerate() {
-                    let (port, offset) = self.split(index);
-                    lanes.v6[lane] = numbered.address(offset);
-                    lanes.port[lane] = self.ports[port].number;
-                    lanes.protocol[lane] = self.ports[port].protocol.0;
+                let addresses = indexes.chunks(CHUNK).zip(lanes.v6.chunks_mut(CHUNK));
+                let ports = lanes.port.chunks_mut(CHUNK).zip(lanes.protocol.chunks_mut(CHUNK));
+                let ports = ports.zip(lanes.place.chunks_mut(CHUNK));
+                for ((indexes, addresses), ((numbers, protocols), places)) in addresses.zip(ports) {
+                    let mut offsets = [0; CHUNK];
+                    let offsets = &mut offsets[..indexes.len()];
+                    self.split_lanes(indexes, offsets, (numbers, protocols, places));
+                    numbered.addresses_v6(offsets, addresses);
                 }
             }
         }
+    }
+
+    /// Whether [`LaneDivisor`] divides by the number of addresses.
+    #[inline(always)]
+    fn below_lane_count(&self) -> bool {
+        self.addresses.total() <= 1 << 32
     }
 
     /// The address numbers and the ports of at most [`CHUNK`] targets: loops that a compiler turns into vector code.
@@ -111,7 +125,7 @@ impl Block {
         &self,
         indexes: &[u64],
         offsets: &mut [u64],
-        (numbers, protocols): (&mut [u16], &mut [u8]),
+        (numbers, protocols, places): (&mut [u16], &mut [u8], &mut [u32]),
     ) {
         let first = self.ports[0];
         if self.ports.len() == 1 {
@@ -120,11 +134,22 @@ impl Block {
             }
             numbers.fill(first.number);
             protocols.fill(first.protocol.0);
+            places.fill(self.first_place);
             return;
         }
         let mut quotients = [0; CHUNK];
-        for ((offset, quotient), &index) in offsets.iter_mut().zip(&mut quotients).zip(indexes) {
-            (*quotient, *offset) = self.lane_count.divide(index - self.start);
+        if self.below_lane_count() {
+            for ((offset, quotient), &index) in offsets.iter_mut().zip(&mut quotients).zip(indexes) {
+                (*quotient, *offset) = self.lane_count.divide(index - self.start);
+            }
+        } else {
+            for ((offset, quotient), &index) in offsets.iter_mut().zip(&mut quotients).zip(indexes) {
+                let (port, number) = self.split(index);
+                (*quotient, *offset) = (u32::number(port as u64), number);
+            }
+        }
+        for (place, &quotient) in places.iter_mut().zip(&quotients) {
+            *place = self.first_place + quotient;
         }
         if self.consecutive {
             for (number, &quotient) in numbers.iter_mut().zip(&quotients) {

@@ -227,6 +227,22 @@ impl Numbered<u32> {
     }
 }
 
+impl Numbered<u128> {
+    /// The addresses of many numbers below the total: as [`Numbered::address`].
+    #[inline(always)]
+    pub(super) fn addresses_v6(&self, numbers: &[u64], addresses: &mut [u128]) {
+        if let [(_, first)] = *self.ranges {
+            for (address, &number) in addresses.iter_mut().zip(numbers) {
+                *address = first + u128::from(number);
+            }
+        } else {
+            for (address, &number) in addresses.iter_mut().zip(numbers) {
+                *address = self.address(number);
+            }
+        }
+    }
+}
+
 /// For a great many ranges, as little memory as a look-up in three steps can have: a million ranges need 7.6 MB, and what
 /// they cost is what their share of a cache does not hold. Numbers are cut into buckets of at most 2^16 in which few ranges
 /// begin; how many of these begin at or below a number is counted without a branch.

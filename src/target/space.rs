@@ -87,6 +87,8 @@ pub struct Lanes<'a> {
     pub protocol: &'a mut [u8],
     /// Which family a lane is of.
     pub is_v6: &'a mut [bool],
+    /// Which of the ports of all blocks it is, in the order of [`Space::blocks`].
+    pub place: &'a mut [u32],
 }
 
 impl Space {
@@ -131,10 +133,11 @@ impl Space {
     /// Numbers checked groups.
     fn numbered(v4: Groups<u32>, v6: Groups<u128>, excluded: u128) -> Space {
         let mut blocks = Vec::new();
-        let mut total = 0;
+        let (mut total, mut place) = (0, 0);
         let mut push = |ports: Vec<Port>, addresses: Family| {
-            let block = Block::new(total, addresses, ports);
+            let block = Block::new((total, place), addresses, ports);
             total += block.targets();
+            place += u32::try_from(block.ports.len()).expect("fewer than 2^32 ports of all blocks");
             blocks.push(block);
         };
         for (ports, ranges) in v4.groups {
@@ -312,6 +315,7 @@ impl Space {
         for (lane, &index) in indexes.iter().enumerate() {
             let block = &self.blocks[self.block_of(index)];
             let (port, offset) = block.split(index);
+            lanes.place[lane] = block.first_place + u32::try_from(port).unwrap_or(u32::MAX);
             let port = block.ports[port];
             lanes.port[lane] = port.number;
             lanes.protocol[lane] = port.protocol.0;
@@ -374,6 +378,7 @@ impl Lanes<'_> {
             port: &mut self.port[..count],
             protocol: &mut self.protocol[..count],
             is_v6: &mut self.is_v6[..count],
+            place: &mut self.place[..count],
         }
     }
 }
@@ -505,9 +510,24 @@ mod tests {
         let count = indexes.len();
         let (mut v4, mut v6) = (vec![0; count], vec![0; count]);
         let (mut port, mut protocol, mut is_v6) = (vec![0; count], vec![0; count], vec![false; count]);
-        let mut lanes =
-            Lanes { v4: &mut v4, v6: &mut v6, port: &mut port, protocol: &mut protocol, is_v6: &mut is_v6 };
+        let mut place = vec![0; count];
+        let mut lanes = Lanes {
+            v4: &mut v4,
+            v6: &mut v6,
+            port: &mut port,
+            protocol: &mut protocol,
+            is_v6: &mut is_v6,
+            place: &mut place,
+        };
         space.select_batch(indexes, &mut lanes);
+        let places: Vec<(bool, Port)> = space
+            .blocks()
+            .flat_map(|block| block.ports.iter().map(move |&port| (block.is_v6, port)))
+            .collect();
+        for lane in 0..count {
+            let named = Port { protocol: Protocol(protocol[lane]), number: port[lane] };
+            assert_eq!(places[place[lane] as usize], (is_v6[lane], named));
+        }
         let target = |lane: usize| Target {
             address: if is_v6[lane] {
                 IpAddr::V6(Ipv6Addr::from(v6[lane]))
