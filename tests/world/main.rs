@@ -19,7 +19,7 @@ mod sim;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::AddAssign;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use case::{Case, dotted};
@@ -352,14 +352,13 @@ fn every_seed_keeps_every_promise_and_repeats_bit_for_bit() {
     let first = number("SWATH_WORLD_FIRST").unwrap_or(0);
     let threads = number("SWATH_WORLD_THREADS").unwrap_or(1);
     let started = std::time::Instant::now();
-    let (next, probes) = (AtomicU64::new(first), AtomicU64::new(0));
+    // Those that once found something, and then so many in a row.
+    let seeds: Vec<u64> = SAVED.iter().copied().chain(first..first + seeds).collect();
+    let (next, probes) = (AtomicUsize::new(0), AtomicU64::new(0));
     let failures = Mutex::new(Vec::new());
     let work = || {
         while failures.lock().expect("no thread panics with it").len() < 10 {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if first + seeds <= seed {
-                break;
-            }
+            let Some(&seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
             match check(seed) {
                 Ok(sent) => _ = probes.fetch_add(sent, Ordering::Relaxed),
                 Err(error) => failures.lock().expect("no thread panics with it").push(error),
@@ -371,7 +370,8 @@ fn every_seed_keeps_every_promise_and_repeats_bit_for_bit() {
     let seconds = started.elapsed().as_secs_f64();
     let rate = probes as f64 / seconds;
     println!(
-        "{seeds} seeds twice, {probes} probes in {seconds:.1} s, {rate:.0} a second; {} failures",
+        "{} seeds twice, {probes} probes in {seconds:.1} s, {rate:.0} a second; {} failures",
+        seeds.len(),
         failures.len()
     );
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
@@ -398,3 +398,6 @@ fn the_end_of_a_wide_plan_is_handed_out_to_the_last_step() {
 const SECRET_BITS: u32 = 14;
 /// What every run of the tests does: a few seconds without optimisation.
 const SLICE: u64 = 100;
+/// Found first: replies to probes that had waited, lost by a kill (477, 1392); neighbours that a small table forgot before their
+/// probes left, for ever (1815, 7910, 9562); guessed SYNs (6237, 7700).
+const SAVED: [u64; 7] = [477, 1392, 1815, 7910, 9562, 6237, 7700];
