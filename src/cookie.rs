@@ -140,7 +140,6 @@ impl CookieKey {
     }
 
     /// The cookies of [`LANES`] IPv6 targets at once, equal to [`CookieKey::cookie`] lane by lane.
-    #[expect(clippy::cast_possible_truncation, reason = "the upper half has 64 bits")]
     #[inline(always)]
     pub fn cookies_v6(
         &self,

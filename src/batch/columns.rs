@@ -152,7 +152,6 @@ impl Columns {
     }
 
     /// The sums of the eight words of each address, below 2^18. A loop for each step, or the compiler goes from lane to lane.
-    #[expect(clippy::cast_possible_truncation, reason = "the upper half has 64 bits")]
     #[inline(always)]
     fn sum_destinations_v6(&mut self, addresses: &[u128; LANES]) {
         let mut upper = [0; LANES];

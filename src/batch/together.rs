@@ -208,7 +208,6 @@ impl Together {
 
     /// Writes the constant bytes of each lane, and notes its constant sums and its shape. Returns the shape of all, or
     /// [`ALONE`] when they differ.
-    #[expect(clippy::cast_possible_truncation, reason = "there are at most 64 shapes")]
     #[inline(always)]
     fn write_constants(
         &mut self,
@@ -240,7 +239,7 @@ impl Together {
             self.columns.transport_sum[lane] = lanes[lane].transport_sum();
         }
         for lane in 0..LANES {
-            self.by_shape.shapes[lane] = (lanes[lane].shape() & 0xff) as u8;
+            self.by_shape.shapes[lane] = (lanes[lane].shape() % SHAPES).to_le_bytes()[0];
         }
         if Row(differ).shape() == 0 { lanes[0].shape() } else { ALONE }
     }
