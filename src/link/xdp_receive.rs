@@ -82,6 +82,7 @@ pub(super) fn open(
         bytes: Vec::with_capacity(MOST_AT_ONCE as usize * 64),
         spans: Vec::new(),
         interface: interface.name.clone(),
+        sends_when_asked: 0 < sending.queues && mode == XskMode::Copy,
         turn: 0,
     };
     Ok(Opened { senders, rx: vec![Box::new(queue)], mode, about })
@@ -169,22 +170,45 @@ struct Receive {
     bytes: Vec<u8>,
     spans: Vec<FrameSpan>,
     interface: String,
+    /// Whether a wait for these sockets would send, too. In copy mode poll(2) reads the transmit ring (`xsk_poll`,
+    /// `net/xdp/xsk.c`) and keeps to itself which frame the interface refused: the transmitter would take it for sent.
+    sends_when_asked: bool,
     turn: u32,
+}
+
+impl Receive {
+    /// Waits until there is a frame, or `timeout` is over.
+    fn wait(&self, timeout: Duration) -> std::io::Result<()> {
+        let Receive { sockets, ring, sends_when_asked, .. } = self;
+        if !sends_when_asked {
+            let all: Vec<_> = sockets.iter().map(AsFd::as_fd).chain([ring.as_fd()]).collect();
+            return ring::wait_for_any(&all, timeout);
+        }
+        let deadline = Instant::now() + timeout;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            ring::wait_for_any(&[ring.as_fd()], left.min(NAP))?;
+            if left.is_zero() || self.has_frames() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn has_frames(&self) -> bool {
+        self.sockets.iter().any(XskReceiver::has_frames) || self.ring.has_frames()
+    }
 }
 
 impl RxQueue for Receive {
     fn poll(&mut self, timeout: Duration) -> Result<Received<'_>, LinkError> {
+        let waited = if self.has_frames() { Ok(()) } else { self.wait(timeout) };
         let Receive { sockets, ring, bytes, spans, interface, turn, .. } = self;
         let failed =
             |source| LinkError::System { operation: "receive on", object: interface.clone(), source };
         let waiting = |sockets: &[XskReceiver]| sockets.iter().any(XskReceiver::has_frames);
         bytes.clear();
         spans.clear();
-        if !waiting(sockets) && !ring.has_frames() {
-            let mut all: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
-            all.push(ring.as_fd());
-            ring::wait_for_any(&all, timeout).map_err(failed)?;
-        }
+        waited.map_err(failed)?;
         *turn = turn.wrapping_add(1);
         // Neither starves the other.
         if !waiting(sockets) || (turn.is_multiple_of(RING_EVERY) && ring.has_frames()) {
@@ -231,5 +255,7 @@ const LEAST_FRAMES: u32 = 1 << 10;
 const MOST_AT_ONCE: u32 = 256;
 /// How often the ring is looked at while the sockets have frames.
 const RING_EVERY: u32 = 16;
+/// How long sockets that must not be waited for are left alone: their rings hold many times what comes in that time.
+const NAP: Duration = Duration::from_micros(500);
 /// How long a queue that was just given up stays busy, generously.
 const BUSY: Duration = Duration::from_millis(500);
