@@ -179,9 +179,7 @@ impl Port {
             _ => true,
         }
     }
-}
 
-impl Port {
     /// The port that stands for all payloads it is sent; any other port stands for itself.
     #[inline]
     #[must_use]
@@ -204,12 +202,4 @@ pub struct Target {
     pub address: IpAddr,
     /// Which port of which protocol.
     pub port: Port,
-}
-
-impl Target {
-    /// The target of the first payload of the same UDP port; any other target is its own.
-    #[must_use]
-    pub fn of_first_payload(self) -> Target {
-        Target { port: self.port.of_first_payload(), ..self }
-    }
 }
