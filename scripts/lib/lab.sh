@@ -33,6 +33,8 @@ lab_need_commands() {
 
 in_near() { ip netns exec "$NEAR" "$@"; }
 in_far() { ip netns exec "$FAR" "$@"; }
+# In the background, instead of the shell that would wait for it: a signal to $! is then for the command itself.
+exec_in_far() { exec ip netns exec "$FAR" "$@"; }
 lab_is_up() { [[ -e $LAB_DIR/up && -e /run/netns/$NEAR && -e /run/netns/$FAR ]]; }
 lab_need_up() {
     lab_need_root "$1"

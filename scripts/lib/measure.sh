@@ -20,7 +20,7 @@ meter_count() { nft_packets swath_meter syns; }
 # sampler_start FILE: samples frames received by far0 every 5 ms, one line "MICROSECONDS FRAMES" per change, until sampler_stop.
 sampler_start() {
     # shellcheck disable=SC2016 # expands in the inner shell
-    in_far bash -c '
+    exec_in_far bash -c '
         exec {fd}<> <(:)
         last= stop=
         trap "stop=1" TERM
@@ -61,7 +61,7 @@ sampled_rate() {
 # One frame to near every 200 ms. Without it masscan 1.3.2 never ends on a quiet wire: its receiver sleeps until a packet comes.
 heartbeat_start() {
     # shellcheck disable=SC2016 # expands in the inner shell
-    in_far bash -c 'exec {fd}<> <(:); while read -r -t 0.2 -u "$fd" || true; do echo >/dev/udp/192.0.2.1/9; done' 2>/dev/null &
+    exec_in_far bash -c 'exec {fd}<> <(:); while read -r -t 0.2 -u "$fd" || true; do echo >/dev/udp/192.0.2.1/9; done' 2>/dev/null &
     HEARTBEAT=$!
 }
 heartbeat_stop() {
