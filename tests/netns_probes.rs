@@ -10,6 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
+use common::tshark::{all_faults, faults, frames, joined, records};
 use common::{Ran, SWATH, swath};
 
 const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
@@ -280,59 +281,6 @@ fn netns_tshark_finds_nothing_wrong_in_ten_thousand_questions_to_the_link() {
     assert!(10_000 <= asks(&[8, 6, 0, 1, 8, 0, 6, 4, 0, 1]), "{} frames", frames(&file));
     assert!(10_000 <= records(&file).filter(solicitation).count(), "{} frames", frames(&file));
     assert_eq!(faults(&file), "");
-}
-
-/// The frames of a capture file in the byte order of this machine.
-fn records(file: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = &file[24..];
-    std::iter::from_fn(move || {
-        let (head, behind) = rest.split_at_checked(16)?;
-        let length = u32::from_ne_bytes(head[8..12].try_into().expect("four bytes")) as usize;
-        let (frame, next) = behind.split_at_checked(length)?;
-        rest = next;
-        Some(frame)
-    })
-}
-
-fn frames(file: &[u8]) -> u64 {
-    records(file).count() as u64
-}
-
-/// Capture files as one: the first whole, the others behind their header.
-fn joined(files: Vec<Vec<u8>>) -> Vec<u8> {
-    let bodies = files.iter().skip(1).flat_map(|file| &file[24..]);
-    files[0].iter().chain(bodies).copied().collect()
-}
-
-/// The first frames that tshark finds fault with.
-fn faults(capture: &[u8]) -> String {
-    all_faults(capture).lines().take(3).map(|line| format!("{line}\n")).collect()
-}
-
-/// What tshark finds fault with: malformed, a bad checksum, an expert's error.
-fn all_faults(capture: &[u8]) -> String {
-    let directory = tempfile::tempdir().expect("a directory");
-    let file = directory.path().join("frames.pcap");
-    std::fs::write(&file, capture).expect("written");
-    let protocols = ["ip", "tcp", "udp", "icmp", "icmpv6", "sctp"];
-    let bad = protocols.map(|name| format!("{name}.checksum.status == 0")).join(" || ");
-    let mut command = Command::new("tshark");
-    command.args(["-n", "-r"]).arg(&file);
-    // Thousands of probes look like the retransmissions of one conversation; that is no fault of a frame.
-    for option in [
-        "ip.check_checksum:TRUE",
-        "tcp.check_checksum:TRUE",
-        "udp.check_checksum:TRUE",
-        // With "TRUE" it checks none.
-        "sctp.checksum:CRC 32c",
-        "tcp.analyze_sequence_numbers:FALSE",
-    ] {
-        command.args(["-o", option]);
-    }
-    command.args(["-Y", &format!("_ws.malformed || {bad} || _ws.expert.severity == 8388608")]);
-    let output = command.output().expect("tshark runs (Debian: tshark)");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// The judge itself: one flipped bit in any frame is told.
