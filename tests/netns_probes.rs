@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
 use common::tshark::{all_faults, faults, frames, joined, records};
-use common::{Ran, SWATH, swath};
+use common::{Ran, SWATH, swath, tshark};
 
 const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -254,6 +254,58 @@ fn netns_tshark_finds_nothing_wrong_in_ten_thousand_frames_of_each_kind() {
         halves.into_iter().flat_map(|half| -> Vec<_> { half.join().expect("both halves") }).collect()
     });
     assert_eq!(faults(&joined(files)), "");
+}
+
+/// Of these IP protocols tshark has something to say: over IPv4, over IPv6, what, and why the frames are so.
+const REMARKS: &[(&[u8], &[u8], &str, &str)] = &[
+    (&[0], &[], "must appear immediately after IPv6 header", "it is IPv6's; over IPv4 nothing is before it"),
+    (&[53], &[53], "Bogus IPv6 version", "tshark reads any swIPe as around IPv6, an IPv4 packet too"),
+    (
+        &[58],
+        &[1, 54, 88],
+        "bad checksum",
+        "what a Linux filter adds up has the pseudo header in the other family only",
+    ),
+    (
+        &[139],
+        &[],
+        "bad checksum",
+        "what a Linux filter adds up over IPv4 has no pseudo header, HIP's sum has",
+    ),
+    (
+        &[],
+        &[0, 43, 44, 50, 51, 60, 135, 139, 140],
+        "Malformed",
+        "extension headers get nothing, as nmap's do",
+    ),
+];
+
+/// All 256, to forty hosts of each family.
+#[test]
+fn netns_tshark_reads_every_ip_protocol() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let targets = "198.18.0.0-198.18.0.39,2001:db8:1::-2001:db8:1::27";
+    let fixed = ["--rate", "max", "--wait", "0", "--quiet", "--seed", "7", "--control-share", "0"];
+    let words = [&[targets, "-sO", "-p", "0-255", "--link", "pcap:all.pcap"], &fixed[..]].concat();
+    swath(directory.path(), &words).exits(0);
+    let file = std::fs::read(directory.path().join("all.pcap")).expect("a capture");
+    // Protocols that tshark knows are read as these.
+    let layers = [(4, "ip:data"), (33, "dccp"), (88, "eigrp"), (89, "ospf"), (112, "vrrp"), (136, "udplite")];
+    let readings = tshark::readings(&file, &[]);
+    assert_eq!(readings.len(), 2 * 40 * 256);
+    for (frame, said) in records(&file).zip(readings) {
+        let (is_v4, number) = if frame[12] == 8 { (true, frame[23]) } else { (false, frame[20]) };
+        let has = |(v4, v6, ..): &&(&[u8], &[u8], &str, &str)| if is_v4 { v4 } else { v6 }.contains(&number);
+        let remark = REMARKS.iter().find(has).map_or("", |remark| remark.2);
+        let right = if remark.is_empty() { said.fault.is_empty() } else { said.fault.contains(remark) };
+        assert!(right, "{number}, IPv4: {is_v4}: '{}', not '{remark}': {frame:02x?}", said.fault);
+        if let Some((_, end)) = layers.iter().find(|(known, _)| *known == number) {
+            assert!(said.layers.ends_with(&format!(":{end}")), "{number}: {}", said.layers);
+        }
+    }
+    for (v4, v6, said, why) in REMARKS {
+        println!("IPv4 {v4:?}, IPv6 {v6:?}: '{said}', because {why}");
+    }
 }
 
 /// Sweeps of a link, as the far side of it hears them.

@@ -76,6 +76,8 @@ fn reading(line: &str) -> Reading {
     let bad = statuses.iter().zip(CHECKSUMS).find(|(status, _)| status.split(',').any(|one| one == "0"));
     let fault = match bad {
         Some((_, name)) => format!("bad checksum of {name}"),
+        // Of some protocols a warning says it.
+        None if messages.to_lowercase().contains("bad checksum") => format!("bad checksum of {layers}"),
         None if !malformed.is_empty() || severities.split(',').any(|one| one == ERROR) => {
             format!("{malformed} {messages}")
         }
