@@ -50,17 +50,19 @@ impl Lanes for All {
     }
 }
 
-/// Lanes one by one.
+/// Some lanes of a batch, lane 0 the lowest bit.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct List<'a>(pub(super) &'a [u8]);
+pub(super) struct Set(pub(super) u64);
 
-impl Lanes for List<'_> {
+impl Lanes for Set {
     const ALL: bool = false;
 
     #[inline(always)]
     fn each(&self, mut work: impl FnMut(usize)) {
-        for &lane in self.0 {
-            work(usize::from(lane));
+        let mut left = self.0;
+        while left != 0 {
+            work(left.trailing_zeros() as usize);
+            left &= left - 1;
         }
     }
 }

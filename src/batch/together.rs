@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use super::columns::{All, Columns, Lanes, List};
+use super::columns::{All, Columns, Lanes, Set};
 use super::shape::{Common, Shape};
 use super::{Batch, Block, LANES, NextHops, Slots, Template, Words, low_32};
 use crate::wire::ethernet::Mac;
@@ -31,30 +31,41 @@ pub struct Together {
 struct ByShape {
     /// The shape of each lane; [`ALONE`] for those that are written alone.
     shapes: [u8; LANES],
-    /// The lanes of each shape.
-    lanes: Box<[[u8; LANES]; SHAPES]>,
-    counts: [usize; SHAPES],
+    /// The lanes of each shape, lane 0 the lowest bit.
+    lanes: [u64; SHAPES],
 }
 
 impl ByShape {
     fn new() -> ByShape {
-        ByShape { shapes: [0; LANES], lanes: Box::new([[0; LANES]; SHAPES]), counts: [0; SHAPES] }
+        ByShape { shapes: [0; LANES], lanes: [0; SHAPES] }
     }
 
-    /// Sorts the first lanes.
+    /// Sorts some lanes by so many shapes.
     #[inline(always)]
-    fn sort(&mut self, length: usize) {
-        self.counts = [0; SHAPES];
-        for (lane, &shape) in (0..).zip(&self.shapes[..length]) {
-            let shape = usize::from(shape) % SHAPES;
-            self.lanes[shape][self.counts[shape] % LANES] = lane;
-            self.counts[shape] += 1;
+    fn sort(&mut self, lanes: u64, shapes: usize) {
+        for shape in (0..shapes).chain([ALONE]) {
+            self.lanes[shape % SHAPES] = lanes & lanes_with(shape.to_le_bytes()[0], &self.shapes);
         }
     }
 
-    fn of(&self, shape: usize) -> List<'_> {
-        List(&self.lanes[shape][..self.counts[shape]])
+    fn of(&self, shape: usize) -> Set {
+        Set(self.lanes[shape])
     }
+}
+
+/// The lanes that have a shape, both below 128: eight lanes at a time, a bit of each gathered by a multiplication.
+#[inline(always)]
+fn lanes_with(shape: u8, shapes: &[u8; LANES]) -> u64 {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let (eights, _) = shapes.as_chunks::<8>();
+    let mut lanes = 0;
+    for (index, eight) in eights.iter().enumerate() {
+        let others = u64::from_le_bytes(*eight) ^ (EACH * u64::from(shape));
+        // The top bit of a byte: whether it is 0.
+        let equal = !(others + EACH * 0x7f) >> 7 & EACH;
+        lanes |= (equal.wrapping_mul(0x0102_0408_1020_4080) >> 56) << (8 * index);
+    }
+    lanes
 }
 
 /// What is looked up for each lane of a batch that has several templates: one word, which is taken apart for all lanes at once.
@@ -200,7 +211,7 @@ impl Together {
         if shape < self.shapes.len() {
             self.write_shape(batch, shape, slots);
         } else {
-            self.by_shape.sort(batch.len());
+            self.by_shape.sort(batch.lanes(), self.shapes.len());
             self.write_shapes(batch, slots);
             self.write_others(batch, |lane| mac.unwrap_or_else(|| hops.mac(batch.hop[lane])), slots);
         }
@@ -247,7 +258,7 @@ impl Together {
     /// Whether the lanes of a shape are written together.
     #[inline(always)]
     fn is_together(&self, shape: usize) -> bool {
-        shape < self.shapes.len() && ALONE_MAX < self.by_shape.counts[shape]
+        shape < self.shapes.len() && ALONE_MAX < self.by_shape.lanes[shape].count_ones()
     }
 
     /// What changes in the frames of each shape, of those that several lanes have.
@@ -261,17 +272,17 @@ impl Together {
             if !self.is_together(index) {
                 continue;
             }
-            let (shape, list) = (&self.shapes[index], &self.by_shape.of(index));
+            let (shape, set) = (&self.shapes[index], &self.by_shape.of(index));
             if self.common.network.is_none() {
-                self.columns.write_network(batch, shape.network, (list, slots));
+                self.columns.write_network(batch, shape.network, (set, slots));
             }
             self.columns.narrow_to(index, &self.by_shape.shapes);
-            self.columns.write_parts(batch, &self.common.rest[index], (list, slots));
+            self.columns.write_parts(batch, &self.common.rest[index], (set, slots));
             if let Some(sum) = shape.sum.as_ref().filter(|_| self.common.sum.is_none()) {
-                self.columns.write_checksum(sum, (list, slots));
+                self.columns.write_checksum(sum, (set, slots));
             }
             if shape.crc {
-                self.write_crcs(batch, list, slots);
+                self.write_crcs(batch, set, slots);
             }
         }
         if let Some(sum) = &self.common.sum {
@@ -340,4 +351,22 @@ const SHAPES: usize = 64;
 const ALONE: usize = SHAPES - 1;
 
 /// Lanes of a shape up to which each is written alone: what a shape costs for a whole batch is that of a few frames.
-const ALONE_MAX: usize = 1;
+const ALONE_MAX: u32 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lanes_of_a_shape_are_those_that_have_it() {
+        let mut shapes = [0; LANES];
+        for (lane, shape) in (0u8..).zip(&mut shapes) {
+            *shape = lane.wrapping_mul(37) % 5 + if lane % 7 == 0 { 59 } else { 0 };
+        }
+        for wanted in 0..64 {
+            let bits =
+                (0..LANES).filter(|&lane| shapes[lane] == wanted).fold(0, |bits, lane| bits | 1u64 << lane);
+            assert_eq!(lanes_with(wanted, &shapes), bits, "{wanted}");
+        }
+    }
+}

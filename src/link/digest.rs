@@ -56,11 +56,11 @@ impl Digest {
     pub fn add(&mut self, frame: &[u8]) {
         let step = step(frame.len());
         let (blocks, rest) = frame.as_chunks();
-        self.add_blocks(blocks, step);
+        self.add_blocks((blocks.iter(), blocks.len()), step);
         if !rest.is_empty() {
             let mut padded = [0; BLOCK];
             padded[..rest.len()].copy_from_slice(rest);
-            self.add_blocks(&[padded], step);
+            self.add_blocks(([padded].iter(), 1), step);
         }
         self.frames += 1;
     }
@@ -68,15 +68,15 @@ impl Digest {
     /// Adds frames of one length that are padded with zeroes to so many blocks each.
     #[inline(always)]
     pub fn add_padded(&mut self, blocks: &[Block], blocks_per_frame: usize, length: usize) {
-        let used = length.div_ceil(BLOCK);
-        if used == blocks_per_frame {
-            self.add_blocks(blocks, step(length));
-        } else {
-            blocks
-                .chunks_exact(blocks_per_frame)
-                .for_each(|frame| self.add_blocks(&frame[..used], step(length)));
+        let (used, step) = (length.div_ceil(BLOCK), step(length));
+        let count = blocks.len() / blocks_per_frame;
+        let frames = blocks.chunks_exact(blocks_per_frame);
+        match used {
+            _ if used == blocks_per_frame => self.add_blocks((blocks.iter(), blocks.len()), step),
+            1 => self.add_blocks((frames.map(|frame| &frame[0]), count), step),
+            _ => self.add_blocks((frames.flat_map(|frame| &frame[..used]), count * used), step),
         }
-        self.frames += (blocks.len() / blocks_per_frame) as u64;
+        self.frames += count as u64;
     }
 
     /// Adds frames of any lengths, each padded with zeroes to so many blocks.
@@ -96,7 +96,7 @@ impl Digest {
     }
 
     #[inline(always)]
-    fn add_blocks(&mut self, blocks: &[Block], step: u64) {
+    fn add_blocks<'a>(&mut self, (blocks, count): (impl Iterator<Item = &'a Block>, usize), step: u64) {
         let mut sums = self.sums;
         let mut keys = KEYS.map(|key| key.wrapping_add(self.counter));
         for block in blocks {
@@ -104,7 +104,7 @@ impl Digest {
             mix(&mut sums, &keys, block);
         }
         self.sums = sums;
-        self.counter = self.counter.wrapping_add(step.wrapping_mul(blocks.len() as u64));
+        self.counter = self.counter.wrapping_add(step.wrapping_mul(count as u64));
     }
 
     /// Number of frames added.

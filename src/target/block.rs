@@ -22,6 +22,8 @@ pub(super) struct Block {
     pub(super) first_place: u32,
     /// Whether the ports are consecutive numbers of one protocol: then a batch needs no table of them.
     consecutive: bool,
+    /// The ports [`packed`], where there are few.
+    few: Option<[u32; FEW]>,
 }
 
 /// The addresses of a block.
@@ -52,8 +54,13 @@ impl Block {
         let consecutive = ports.windows(2).all(follows);
         let lane_count = LaneDivisor::new(addresses.total(), addresses.total() * ports.len() as u64);
         let places = Places::new(ports.iter().copied());
+        let few = (ports.len() <= FEW).then(|| {
+            let mut few = [0; FEW];
+            few.iter_mut().zip(&ports).for_each(|(one, &port)| *one = packed(port));
+            few
+        });
         let ports = ports.into_boxed_slice();
-        Block { start, addresses, count, lane_count, ports, places, first_place, consecutive }
+        Block { start, addresses, count, lane_count, ports, places, first_place, consecutive, few }
     }
 
     /// The number of the target that stands for the host of another target: that of the first question about hosts,
@@ -157,13 +164,32 @@ impl Block {
             }
             protocols.fill(first.protocol.0);
         } else {
-            for ((number, protocol), &quotient) in numbers.iter_mut().zip(protocols).zip(&quotients) {
-                let port = self.ports[quotient as usize];
-                *number = port.number;
-                *protocol = port.protocol.0;
+            // One word is looked up for each; both parts are taken out of it for all lanes at once.
+            let mut words = [0; CHUNK];
+            let wanted = &mut words[..numbers.len()];
+            if let Some(few) = &self.few {
+                for (word, &quotient) in wanted.iter_mut().zip(&quotients) {
+                    *word = few[quotient as usize % FEW];
+                }
+            } else {
+                for (word, &quotient) in wanted.iter_mut().zip(&quotients) {
+                    *word = packed(self.ports[quotient as usize]);
+                }
+            }
+            for (number, &word) in numbers.iter_mut().zip(&words) {
+                *number = (word & 0xffff) as u16;
+            }
+            for (protocol, &word) in protocols.iter_mut().zip(&words) {
+                *protocol = (word >> 16 & 0xff) as u8;
             }
         }
     }
+}
+
+/// A port in one word: its number low, its protocol above.
+#[inline(always)]
+fn packed(port: Port) -> u32 {
+    u32::from(port.protocol.0) << 16 | u32::from(port.number)
 }
 
 /// Divides by a number that is known long before: one multiplication.
@@ -234,6 +260,8 @@ impl LaneDivisor {
     }
 }
 
+/// Ports of a block that are looked up in a table of known size, which needs no check of its index.
+const FEW: usize = 32;
 /// Lanes that are worked on together.
 const CHUNK: usize = 64;
 const LOW: u64 = 0xffff_ffff;
