@@ -5,6 +5,7 @@
 //!
 //! Invariant: every frame equals what [`Template::stamp`] writes, with zeroes behind it to the end of its slot.
 
+use std::hint::black_box;
 use std::sync::Arc;
 
 use super::columns::{All, Columns, Lanes, Set};
@@ -268,18 +269,20 @@ impl Together {
             self.columns.write_network(batch, network, (&All, slots));
             self.columns.write_parts(batch, &self.common.parts, (&All, slots));
         }
+        self.columns.begin_checksums();
         for index in 0..self.shapes.len() {
             if !self.is_together(index) {
                 continue;
             }
             let (shape, set) = (&self.shapes[index], &self.by_shape.of(index));
             if self.common.network.is_none() {
-                self.columns.write_network(batch, shape.network, (set, slots));
+                // As in `Columns::write_part`: nothing of it before the loop.
+                self.columns.write_network(black_box(batch), shape.network, (set, slots));
             }
             self.columns.narrow_to(index, &self.by_shape.shapes);
             self.columns.write_parts(batch, &self.common.rest[index], (set, slots));
             if let Some(sum) = shape.sum.as_ref().filter(|_| self.common.sum.is_none()) {
-                self.columns.write_checksum(sum, (set, slots));
+                self.columns.note_checksum(sum);
             }
             if shape.crc {
                 self.write_crcs(batch, set, slots);
@@ -287,6 +290,13 @@ impl Together {
         }
         if let Some(sum) = &self.common.sum {
             self.columns.write_checksum(sum, (&All, slots));
+            return;
+        }
+        self.columns.finish_checksums();
+        for index in 0..self.shapes.len() {
+            if let Some(sum) = self.shapes[index].sum.filter(|_| self.is_together(index)) {
+                self.columns.store_checksums(sum.at, (&self.by_shape.of(index), slots));
+            }
         }
     }
 

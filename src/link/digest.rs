@@ -82,16 +82,18 @@ impl Digest {
     /// Adds frames of any lengths, each padded with zeroes to so many blocks.
     #[inline(always)]
     pub fn add_frames<'a>(&mut self, frames: impl Iterator<Item = (&'a [Block], usize)>) {
-        let (mut sums, mut counter, mut count) = (self.sums, self.counter, 0);
+        let (mut sums, mut count) = (self.sums, 0);
+        // The counter is in every key.
+        let mut keys = KEYS.map(|key| key.wrapping_add(self.counter));
         for (blocks, length) in frames {
             let step = step(length);
             for block in blocks {
-                counter = counter.wrapping_add(step);
-                mix(&mut sums, &KEYS.map(|key| key.wrapping_add(counter)), block);
+                keys = keys.map(|key| key.wrapping_add(step));
+                mix(&mut sums, &keys, block);
             }
             count += 1;
         }
-        (self.sums, self.counter) = (sums, counter);
+        (self.sums, self.counter) = (sums, keys[0].wrapping_sub(KEYS[0]));
         self.frames += count;
     }
 
