@@ -185,11 +185,15 @@ impl TxQueue for Tried {
             return self.queue.submit_round(batches, accepted);
         }
         accepted.clear();
-        // The others are handed over again: nothing of them left.
-        if let Some(first) = batches.first() {
-            accepted.push(self.try_out(first)?);
+        let Some((first, others)) = batches.split_first() else { return Ok(()) };
+        accepted.push(self.try_out(first)?);
+        if accepted[0].stall.is_some() || !self.proven {
+            return Ok(());
         }
-        Ok(())
+        let mut more = Vec::with_capacity(others.len());
+        let outcome = self.queue.submit_round(others, &mut more);
+        accepted.append(&mut more);
+        outcome
     }
 
     fn send(&mut self, frame: &[u8]) -> Result<bool, LinkError> {
@@ -278,7 +282,7 @@ mod tests {
         for queue in &mut queues {
             let mut accepted = Vec::new();
             queue.submit_round(&[sample::batch(0, 3), sample::batch(4, 2)], &mut accepted).expect("sent");
-            assert_eq!(accepted[0].lanes, 0b111);
+            assert_eq!((accepted[0].lanes, accepted[1].lanes), (0b111, 0b11));
             queue.submit(&sample::batch(3, 1)).expect_err("excluded");
         }
         let said: Vec<String> =
