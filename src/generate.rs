@@ -23,6 +23,8 @@ pub struct Generator {
     ports: SourcePorts,
     /// The template of each port of each block of the space; empty where there is but one.
     templates: Box<[u16]>,
+    /// The same where there are few: a table of a size that is known needs no check of its index.
+    few_templates: Option<[u16; FEW]>,
     /// The template of every lane, where all targets are of one family and have one template.
     only_template: Option<u16>,
     /// The family of all targets, where they have one.
@@ -33,6 +35,9 @@ pub struct Generator {
     kinds: Box<[(Family, bool)]>,
     simd: Simd,
 }
+
+/// Templates of which [`Generator::few_templates`] are at most.
+const FEW: usize = 32;
 
 /// The template of a protocol's targets.
 #[derive(Debug, Clone)]
@@ -133,9 +138,26 @@ impl Generator {
             };
         let alike = only_family.is_some() && templates.iter().all(|template| *template == templates[0]);
         let only_template = alike.then(|| templates[0]);
+        let few_templates = (templates.len() <= FEW).then(|| {
+            let mut few = [0; FEW];
+            few[..templates.len()].copy_from_slice(&templates);
+            few
+        });
         let templates = if alike { Box::default() } else { templates.into_boxed_slice() };
         let simd = Simd::best();
-        Generator { order, space, key, ports, templates, only_template, only_family, resets, kinds, simd }
+        Generator {
+            order,
+            space,
+            key,
+            ports,
+            templates,
+            few_templates,
+            only_template,
+            only_family,
+            resets,
+            kinds,
+            simd,
+        }
     }
 
     /// The same generator, with the families of the templates that close connections; they stand behind those it was made
@@ -259,6 +281,10 @@ impl Generator {
         let cookies = self.cookies(batch, &protocol, &is_v6);
         if let Some(template) = self.only_template {
             batch.template = [template; LANES];
+        } else if let Some(few) = &self.few_templates {
+            for (template, &place) in batch.template.iter_mut().zip(&place) {
+                *template = few[place as usize % FEW];
+            }
         } else {
             let templates = &*self.templates;
             for (template, &place) in batch.template.iter_mut().zip(&place) {

@@ -132,7 +132,7 @@ pub fn run(
 ) -> Result<Ended, ScanError> {
     let key = cookie_key(plan, setup)?;
     let templates = generate::used(probe::templates(&plan.probes, &setup.sources, &plan.dress), &plan.space);
-    let resets = probe::resets(&setup.sources, &plan.dress);
+    let resets = resets(&templates, setup, plan);
     let mut link = open_link(plan, setup, (&templates, &resets))?;
     let outlets = outlets()?;
     let stats = Arc::new(Stats::new(link.tx.len(), link.rx.len(), outlets.len()));
@@ -301,6 +301,13 @@ fn cookie_key(plan: &Plan, setup: &Setup) -> Result<CookieKey, ScanError> {
         bytes[..8].copy_from_slice(&plan.seed.to_be_bytes());
     }
     Ok(CookieKey::new(bytes))
+}
+
+/// The frames that close half-open connections; none where nothing opens any: frames of several kinds are written the quicker
+/// the more they have in common.
+fn resets(templates: &[Assigned], setup: &Setup, plan: &Plan) -> Vec<Template> {
+    let opens = templates.iter().any(|assigned| assigned.protocol.wire() == Protocol::TCP);
+    if opens { probe::resets(&setup.sources, &plan.dress) } else { Vec::new() }
 }
 
 fn open_link(

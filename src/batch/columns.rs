@@ -187,8 +187,9 @@ impl Columns {
             self.halves[lane] = complement(self.transport_sum[lane]).to_be();
         }
         for lane in 0..LANES {
-            // RFC 768, as above.
-            self.halves[lane] = if self.halves[lane] == 0 { self.zeroes[lane] } else { self.halves[lane] };
+            // RFC 768, as above; without a choice, or the compiler goes from lane to lane.
+            let is_zero = if self.halves[lane] == 0 { 0xffff } else { 0 };
+            self.halves[lane] |= self.zeroes[lane] & is_zero;
         }
     }
 
@@ -281,6 +282,10 @@ impl Columns {
             Value::Ports => {
                 let (source, destination) = (batch.source_port, batch.destination_port);
                 return fill(numbers, |lane| u32::from(source[lane]) << 16 | u32::from(destination[lane]));
+            }
+            Value::Key => {
+                let (source, sequence) = (batch.source_port, batch.sequence);
+                return fill(numbers, |lane| u32::from(source[lane]) << 16 | sequence[lane] & 0xffff);
             }
         };
         match carry {

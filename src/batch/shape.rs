@@ -47,6 +47,8 @@ pub(super) struct Part {
 pub(super) enum Value {
     /// Source and destination port side by side.
     Ports,
+    /// The source port and the low 16 bits of the sequence side by side.
+    Key,
     /// A field alone.
     One(Carry),
 }
@@ -55,7 +57,7 @@ impl Value {
     /// Bytes of it.
     pub(super) fn length(self) -> usize {
         match self {
-            Value::Ports => 4,
+            Value::Ports | Value::Key => 4,
             Value::One(carry) => carry.length(),
         }
     }
@@ -68,8 +70,9 @@ impl Shape {
         for field in fields {
             let (at, odd) = (transport + field.at, !field.at.is_multiple_of(2));
             let part = Part { at, value: Value::One(field.carry), odd };
-            match parts.last_mut() {
-                Some(last) if follows(last, &part) => last.value = Value::Ports,
+            let both = parts.last().and_then(|last| side_by_side(last, &part));
+            match (parts.last_mut(), both) {
+                (Some(last), Some(both)) => last.value = both,
                 _ => parts.push(part),
             }
         }
@@ -113,9 +116,14 @@ impl Common {
     }
 }
 
-/// Whether two parts are the ports of a transport header.
-fn follows(source: &Part, destination: &Part) -> bool {
-    source.value == Value::One(Carry::SourcePort)
-        && destination.value == Value::One(Carry::DestinationPort)
-        && source.at + 2 == destination.at
+/// What two fields that stand side by side are as one, where there is such a value.
+fn side_by_side(first: &Part, second: &Part) -> Option<Value> {
+    if first.value != Value::One(Carry::SourcePort) || first.at + 2 != second.at {
+        return None;
+    }
+    match second.value {
+        Value::One(Carry::DestinationPort) => Some(Value::Ports),
+        Value::One(Carry::Low) => Some(Value::Key),
+        _ => None,
+    }
 }

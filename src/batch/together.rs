@@ -17,6 +17,8 @@ use crate::wire::ethernet::Mac;
 pub struct Together {
     templates: Arc<[Template]>,
     rows: Box<[Row]>,
+    /// The same where there are few: a table of a size that is known needs no check of its index.
+    few: Option<[Row; FEW]>,
     shapes: Box<[Shape]>,
     common: Common,
     /// `blocks` of each template, zeroes behind it, with the address of one next hop in all.
@@ -111,7 +113,12 @@ impl Together {
         let known: Vec<Option<usize>> =
             templates.iter().map(|template| index_of(&mut shapes, template.shape()?)).collect();
         let row = |(template, shape): (&Template, &Option<usize>)| Row::new(template, shape.unwrap_or(ALONE));
-        let rows = templates.iter().zip(&known).map(row).collect();
+        let rows: Box<[Row]> = templates.iter().zip(&known).map(row).collect();
+        let few = (rows.len() <= FEW).then(|| {
+            let mut few = [Row(0); FEW];
+            few[..rows.len()].copy_from_slice(&rows);
+            few
+        });
         let mut constants = vec![[0; super::BLOCK]; blocks * templates.len()];
         for (constant, template) in constants.chunks_exact_mut(blocks).zip(templates.iter()) {
             constant[..template.blocks().len()].copy_from_slice(template.blocks());
@@ -119,6 +126,7 @@ impl Together {
         Together {
             templates: Arc::clone(templates),
             rows,
+            few,
             by_shape: ByShape::new(),
             common: Common::of(&shapes),
             shapes: shapes.into(),
@@ -227,18 +235,26 @@ impl Together {
         slots: &mut impl Slots,
         lengths: &mut [usize; LANES],
     ) -> usize {
-        let (rows, constants) = (&*self.rows, &*self.constants);
-        let mut lanes = [rows[usize::from(batch.template[0])]; LANES];
+        let templates = &batch.template[..batch.len()];
+        let mut lanes = [self.rows[usize::from(batch.template[0])]; LANES];
+        if let Some(few) = &self.few {
+            for (row, &template) in lanes.iter_mut().zip(templates) {
+                *row = few[usize::from(template) % FEW];
+            }
+        } else {
+            for (row, &template) in lanes.iter_mut().zip(templates) {
+                *row = self.rows[usize::from(template)];
+            }
+        }
         // By fours, where there are so many: fewer steps.
-        let (fours, rest) = batch.template[..batch.len()].as_chunks::<4>();
+        let constants = &*self.constants;
+        let (fours, rest) = templates.as_chunks::<4>();
         for (four, templates) in fours.iter().enumerate() {
             for (index, &template) in templates.iter().enumerate() {
-                lanes[4 * four + index] = rows[usize::from(template)];
                 slots.put(4 * four + index, constants, usize::from(template));
             }
         }
         for (index, &template) in rest.iter().enumerate() {
-            lanes[4 * fours.len() + index] = rows[usize::from(template)];
             slots.put(4 * fours.len() + index, constants, usize::from(template));
         }
         let mut differ = 0;
@@ -355,6 +371,8 @@ fn index_of(shapes: &mut Vec<Shape>, shape: Shape) -> Option<usize> {
     })
 }
 
+/// Templates that are looked up in a table of known size.
+const FEW: usize = 32;
 /// Shapes of a scan at most, and one for all other lanes.
 const SHAPES: usize = 64;
 /// The number of the shape of lanes that are written alone.
