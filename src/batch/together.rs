@@ -36,17 +36,19 @@ struct ByShape {
     shapes: [u8; LANES],
     /// The lanes of each shape, lane 0 the lowest bit.
     lanes: [u64; SHAPES],
+    /// Whether any template is written alone.
+    any_alone: bool,
 }
 
 impl ByShape {
-    fn new() -> ByShape {
-        ByShape { shapes: [0; LANES], lanes: [0; SHAPES] }
+    fn new(any_alone: bool) -> ByShape {
+        ByShape { shapes: [0; LANES], lanes: [0; SHAPES], any_alone }
     }
 
-    /// Sorts some lanes by so many shapes.
+    /// Sorts some lanes by so many shapes, and those of none.
     #[inline(always)]
     fn sort(&mut self, lanes: u64, shapes: usize) {
-        for shape in (0..shapes).chain([ALONE]) {
+        for shape in (0..shapes).chain(self.any_alone.then_some(ALONE)) {
             self.lanes[shape % SHAPES] = lanes & lanes_with(shape.to_le_bytes()[0], &self.shapes);
         }
     }
@@ -56,19 +58,31 @@ impl ByShape {
     }
 }
 
-/// The lanes that have a shape, both below 128: eight lanes at a time, a bit of each gathered by a multiplication.
+/// The lanes that have a shape, all below 128.
 #[inline(always)]
 fn lanes_with(shape: u8, shapes: &[u8; LANES]) -> u64 {
     const EACH: u64 = 0x0101_0101_0101_0101;
     let (eights, _) = shapes.as_chunks::<8>();
+    // Of each eight lanes one bit of every byte.
     let mut lanes = 0;
     for (index, eight) in eights.iter().enumerate() {
         let others = u64::from_le_bytes(*eight) ^ (EACH * u64::from(shape));
         // The top bit of a byte: whether it is 0.
-        let equal = !(others + EACH * 0x7f) >> 7 & EACH;
-        lanes |= (equal.wrapping_mul(0x0102_0408_1020_4080) >> 56) << (8 * index);
+        lanes |= (!(others + EACH * 0x7f) >> 7 & EACH) << index;
     }
-    lanes
+    transposed(lanes)
+}
+
+/// Bit 8 i + j to bit 8 j + i: exchanged in squares of one bit, of two and of four.
+#[inline(always)]
+fn transposed(bits: u64) -> u64 {
+    let exchange = |bits: u64, by: u32, mask: u64| {
+        let differ = (bits ^ bits >> by) & mask;
+        bits ^ differ ^ differ << by
+    };
+    let bits = exchange(bits, 7, 0x00aa_00aa_00aa_00aa);
+    let bits = exchange(bits, 14, 0x0000_cccc_0000_cccc);
+    exchange(bits, 28, 0x0000_0000_f0f0_f0f0)
 }
 
 /// What is looked up for each lane of a batch that has several templates: one word, which is taken apart for all lanes at once.
@@ -127,7 +141,7 @@ impl Together {
             templates: Arc::clone(templates),
             rows,
             few,
-            by_shape: ByShape::new(),
+            by_shape: ByShape::new(known.contains(&None)),
             common: Common::of(&shapes),
             shapes: shapes.into(),
             constants: constants.into(),

@@ -97,6 +97,25 @@ impl Digest {
         self.frames += count;
     }
 
+    /// Adds frames of one or two blocks, each padded with zeroes to two.
+    #[inline(always)]
+    pub fn add_pairs<'a>(&mut self, frames: impl Iterator<Item = (&'a [Block; 2], usize)>) {
+        let (mut sums, mut count) = (self.sums, 0);
+        let mut keys = KEYS.map(|key| key.wrapping_add(self.counter));
+        for ([first, second], length) in frames {
+            let step = step(length);
+            keys = keys.map(|key| key.wrapping_add(step));
+            mix(&mut sums, &keys, first);
+            if BLOCK < length {
+                keys = keys.map(|key| key.wrapping_add(step));
+                mix(&mut sums, &keys, second);
+            }
+            count += 1;
+        }
+        (self.sums, self.counter) = (sums, keys[0].wrapping_sub(KEYS[0]));
+        self.frames += count;
+    }
+
     #[inline(always)]
     fn add_blocks<'a>(&mut self, (blocks, count): (impl Iterator<Item = &'a Block>, usize), step: u64) {
         let mut sums = self.sums;
@@ -201,6 +220,39 @@ mod tests {
         let mut digest = Digest::new();
         frames.iter().for_each(|frame| digest.add(frame));
         digest.value()
+    }
+
+    #[test]
+    fn frames_are_added_in_any_way_to_the_same_end() {
+        for blocks in 1..4 {
+            let bytes: Vec<u8> = (0..=255).collect();
+            let lengths: Vec<usize> = (0..200).map(|at| 1 + at * 37 % (blocks * BLOCK)).collect();
+            let mut slots = vec![[0; BLOCK]; blocks * lengths.len()];
+            for (slot, &length) in slots.chunks_exact_mut(blocks).zip(&lengths) {
+                slot.as_flattened_mut()[..length].copy_from_slice(&bytes[..length]);
+            }
+            let (mut one_by_one, mut together, mut pairs) = (Digest::new(), Digest::new(), Digest::new());
+            lengths.iter().for_each(|&length| one_by_one.add(&bytes[..length]));
+            let used = |(slot, &length): (&'_ [Block], &usize)| length.div_ceil(BLOCK).min(slot.len());
+            let frames = slots.chunks_exact(blocks).zip(&lengths);
+            together.add_frames(frames.map(|(slot, length)| (&slot[..used((slot, length))], *length)));
+            assert_eq!(together, one_by_one, "{blocks} blocks");
+            if blocks == 2 {
+                pairs.add_pairs(slots.as_chunks().0.iter().zip(lengths.iter().copied()));
+                assert_eq!(pairs, one_by_one);
+            }
+            let (mut alike, mut padded) = (Digest::new(), Digest::new());
+            for length in [1, 62, 64, blocks * BLOCK] {
+                let slot = &mut slots[..3 * blocks];
+                slot.as_flattened_mut().fill(7);
+                for slot in slot.chunks_exact_mut(blocks) {
+                    slot.as_flattened_mut()[length..].fill(0);
+                    alike.add(&slot.as_flattened()[..length]);
+                }
+                padded.add_padded(slot, blocks, length);
+                assert_eq!(padded, alike, "{length} bytes in {blocks} blocks");
+            }
+        }
     }
 
     #[test]

@@ -204,6 +204,10 @@ impl Stamper {
                             let slots = self.slots.as_chunks::<2>().0.iter().zip(lengths);
                             digest.add_frames(slots.map(|(slot, &length)| (slot.as_slice(), length)));
                         }
+                        (2, _) => {
+                            let slots = self.slots.as_chunks::<2>().0.iter();
+                            digest.add_pairs(slots.zip(lengths.iter().copied()));
+                        }
                         _ => digest.add_frames(
                             slots.map(|(slot, &length)| (&slot[..length.div_ceil(BLOCK)], length)),
                         ),
