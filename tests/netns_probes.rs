@@ -304,7 +304,7 @@ fn netns_tshark_reads_every_ip_protocol() {
         }
     }
     for (v4, v6, said, why) in REMARKS {
-        println!("IPv4 {v4:?}, IPv6 {v6:?}: '{said}', because {why}");
+        eprintln!("IPv4 {v4:?}, IPv6 {v6:?}: '{said}', because {why}");
     }
 }
 
