@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const LAW: &[(&str, &[&str])] = &[
     // L0
     ("planted", &[]),
-    ("target", &[]),
+    ("target", &["sys"]),
     ("wire", &[]),
     ("sys", &[]),
     ("queue", &[]),
