@@ -176,7 +176,8 @@ impl Numbered<u32> {
     #[cold]
     #[inline(never)]
     fn searched(&self, number: u64) -> u32 {
-        self.address(number)
+        let elsewhere = self.table.as_ref().and_then(|table| table.elsewhere(number));
+        elsewhere.unwrap_or_else(|| self.address(number))
     }
 
     /// With the tables that look-ups need.

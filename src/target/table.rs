@@ -71,6 +71,11 @@ impl Table {
         }
     }
 
+    /// The address of a number that [`Table::addresses`] does not have, if the table has it elsewhere.
+    pub(super) fn elsewhere(&self, number: u64) -> Option<u32> {
+        if let Table::Many(strips) = self { strips.in_next(number) } else { None }
+    }
+
     /// Whether the table is so far from the processor that it is worth asking for what is needed of it long before. A list is
     /// that later: its loads do not depend on one another, so many are under way at once without that.
     pub(super) fn is_far(&self) -> bool {
@@ -150,13 +155,16 @@ pub(super) struct Strips {
     /// Strips for each number, in units of 2^-32.
     scale: u64,
     strips: Box<[Strip]>,
+    /// A bit for each strip: whether what it has no room for is in the next.
+    goes_on: Box<[u64]>,
 }
 
 /// The numbers of one strip.
 #[derive(Debug, Clone, Copy)]
 #[repr(align(64))]
 struct Strip {
-    /// The numbers at which ranges begin in this strip, ascending, as many as there is room for; then [`NEVER`].
+    /// The numbers at which ranges begin in this strip, ascending, as many as there is room for, behind those that the strip
+    /// before had no room for; then [`NEVER`].
     starts: [u32; STRIP],
     /// What to add, modulo 2^32, to the numbers before the first of these, and to those from each of them on.
     leaps: [u32; STRIP],
@@ -167,28 +175,36 @@ impl Strips {
     fn new(ranges: &[(u32, u32)], total: u64) -> Strips {
         let count = ranges.len().div_ceil(BEGIN_IN_STRIP) as u64;
         let scale = (count << u32::BITS) / total;
-        let mut strips = Strips { scale, strips: Box::default() };
-        let leap = |range: usize| ranges[range].1.wrapping_sub(ranges[range].0);
-        let mut next = 1;
-        let strip = |place: u64| {
-            let mut strip = Strip { starts: [NEVER; STRIP], leaps: [leap(next - 1); STRIP] };
-            let mut begin = 0;
-            while let Some(&(start, _)) = ranges.get(next)
-                && strips.place(start.into()) == place
-            {
-                if begin < STRIP {
-                    strip.starts[begin] = start;
-                }
-                begin += 1;
-                if let Some(after) = strip.leaps.get_mut(begin) {
-                    *after = leap(next);
-                }
-                next += 1;
-            }
+        let mut strips = Strips { scale, strips: Box::default(), goes_on: Box::default() };
+        let mut begin = vec![0; index(strips.place(total - 1)) + 1];
+        for &(start, _) in &ranges[1..] {
+            begin[index(strips.place(start.into()))] += 1;
+        }
+        let mut goes_on = vec![0; begin.len().div_ceil(64)];
+        let (mut first, mut carried) = (1, 0);
+        let strip = |place: usize| {
+            let (held, following) = (carried + begin[place], begin.get(place + 1));
+            let strip = Strip::new(&ranges[first - 1..], held.min(STRIP));
+            let more = held.saturating_sub(STRIP);
+            // Only what fits: else one crowd would fill all strips behind it.
+            let fits = following.is_some_and(|own| more + own <= STRIP);
+            goes_on[place / 64] |= u64::from(fits) << (place % 64);
+            carried = if fits { more } else { 0 };
+            first += held - carried;
             strip
         };
-        strips.strips = (0..=strips.place(total - 1)).map(strip).collect();
+        strips.strips = (0..begin.len()).map(strip).collect();
+        strips.goes_on = goes_on.into();
         strips
+    }
+
+    /// The address of a number that passed all that its strip has room for, if it is in the next.
+    fn in_next(&self, number: u64) -> Option<u32> {
+        let place = index(self.place(number));
+        let next =
+            self.strips.get(place + 1).filter(|_| self.goes_on[place / 64] >> (place % 64) & 1 == 1)?;
+        let number = u32::number(number);
+        Some(next.leaps.get(next.passed(number))?.wrapping_add(number))
     }
 
     /// Which strip a number is in.
@@ -227,6 +243,19 @@ impl Strips {
 }
 
 impl Strip {
+    /// The strip of the first of these ranges, in which `held` ranges behind it begin.
+    fn new(ranges: &[(u32, u32)], held: usize) -> Strip {
+        let leap = |&(start, first): &(u32, u32)| first.wrapping_sub(start);
+        let mut strip = Strip { starts: [NEVER; STRIP], leaps: [leap(&ranges[0]); STRIP] };
+        for (place, range) in ranges[1..=held].iter().enumerate() {
+            strip.starts[place] = range.0;
+            if let Some(behind) = strip.leaps.get_mut(place + 1) {
+                *behind = leap(range);
+            }
+        }
+        strip
+    }
+
     /// How many of the starts are at or below a number. Where all are, more ranges may begin than there is room for.
     #[inline(always)]
     fn passed(&self, number: u32) -> usize {
@@ -242,8 +271,8 @@ const FEW: usize = 32;
 const LISTED_PER_RANGE: u64 = 4;
 /// Ranges for whose beginning a strip has room: with what to add it fills a line of the cache.
 const STRIP: usize = 8;
-/// Ranges that begin in a strip, on the average. Where they lie at random, one number in a hundred is in a strip in which more
-/// begin before it than there is room for.
+/// Ranges that begin in a strip, on the average. Where they lie at random, more begin before one number in a hundred than its
+/// strip has room for, and most of those are in the next.
 const BEGIN_IN_STRIP: usize = 4;
 /// No number of a set of two ranges or more.
 const NEVER: u32 = u32::MAX;
@@ -252,3 +281,41 @@ const FAR_STRIPS_BYTES: usize = 1 << 20;
 const FAR_LIST_BYTES: usize = 1 << 23;
 const LOW: u64 = 0xffff_ffff;
 const _: () = assert!(size_of::<Strip>() == 64 && STRIP.is_power_of_two());
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_strip_has_no_room_for_is_in_the_next_or_nowhere_and_never_wrong() {
+        // Sizes and gaps of a fixed pseudo-random walk, with crowds of single addresses in between.
+        let (mut state, mut first, mut total) = (1u32, 7u32, 0u64);
+        let mut random = |below: u32| {
+            state = state.wrapping_mul(0x915f_77f5).wrapping_add(0x9e37_79b9);
+            (state >> 7) % below
+        };
+        let (mut ranges, mut model) = (Vec::new(), Vec::new());
+        for index in 0..3000 {
+            let size = if index % 500 < 40 { 1 } else { 1 + random(60) };
+            ranges.push((u32::number(total), first));
+            model.extend(first..first + size);
+            total += u64::from(size);
+            first += size + 1 + random(1000);
+        }
+        let Table::Many(strips) = Table::new(&ranges, total) else { panic!("not many") };
+        let (mut in_next, mut nowhere) = (0, 0);
+        let mut numbers = [0; CHUNK];
+        for start in (0..total).step_by(CHUNK) {
+            let count = numbers.iter_mut().zip(start..total).map(|(number, at)| *number = at).count();
+            let mut addresses = vec![0; count];
+            let left = strips.addresses(&numbers, &mut addresses, |_| {});
+            for (lane, (&address, &number)) in addresses.iter().zip(&numbers).enumerate() {
+                let address = if left >> lane & 1 == 0 { Some(address) } else { strips.in_next(number) };
+                in_next += u32::from(left >> lane & 1 == 1 && address.is_some());
+                nowhere += u32::from(address.is_none());
+                assert!(address.is_none_or(|address| address == model[index(number)]), "number {number}");
+            }
+        }
+        assert!(10 < in_next && 10 < nowhere && nowhere < 2000, "{in_next} {nowhere} of {total}");
+    }
+}
