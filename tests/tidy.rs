@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 const LAW: &[(&str, &[&str])] = &[
     // L0
     ("planted", &[]),
+    ("sys", &[]),
     ("target", &["sys"]),
     ("wire", &[]),
-    ("sys", &[]),
     ("queue", &[]),
     ("store", &[]),
     ("text", &[]),
