@@ -273,6 +273,8 @@ const REFUSED: &[(&str, &[&str])] = &[
     ("198.18.0.1 -p80 -sn", &["-sn", "no ports"]),
     ("198.18.0.1 -p I:5", &["ICMP type 5", "echo"]),
     ("198.18.0.1 -p80 --scanflags SYNX", &["SYNX", "URG"]),
+    ("198.18.0.1 -p80 --receive xdp --rx-threads 2", &["--receive xdp", "--rx-threads"]),
+    ("198.18.0.1 -sO -p 300", &["300", "255", "IP protocol"]),
     // Targets.
     ("-p80", &["TARGETS", "-iL"]),
     ("plan -p80", &["TARGETS", "-iL"]),
@@ -586,6 +588,16 @@ fn a_shard_without_targets_is_a_scan_that_is_done() {
     let other = run(&directory(), "198.18.0.1 -p80 --shard 1/3 --rate max --link null").exits(0).balances();
     let last = run(&directory(), "198.18.0.1 -p80 --shard 3/3 --rate max --link null").exits(0).balances();
     assert_eq!([&ran, &other, &last].map(|ran| ran.ledger("probes", "sent")).iter().sum::<u64>(), 1);
+}
+
+#[test]
+fn an_output_that_cannot_be_measured_is_refused_by_name() {
+    for (name, way_out) in [("nosuch", "ndjson"), ("postgres", "postgresql://")] {
+        let directory = directory();
+        let ran = run(&directory, &format!("bench write {name} --directory .")).exits(2);
+        assert!(ran.err.contains(name) && ran.err.contains(way_out), "{}", ran.err);
+        assert!(contents(directory.path()).is_empty(), "nothing is left behind");
+    }
 }
 
 #[test]

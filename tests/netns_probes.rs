@@ -10,7 +10,8 @@ use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
-use common::{Ran, SWATH, swath};
+use common::tshark::{all_faults, faults, frames, joined, records};
+use common::{Ran, SWATH, swath, tshark};
 
 const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -255,6 +256,58 @@ fn netns_tshark_finds_nothing_wrong_in_ten_thousand_frames_of_each_kind() {
     assert_eq!(faults(&joined(files)), "");
 }
 
+/// Of these IP protocols tshark has something to say: over IPv4, over IPv6, what, and why the frames are so.
+const REMARKS: &[(&[u8], &[u8], &str, &str)] = &[
+    (&[0], &[], "must appear immediately after IPv6 header", "it is IPv6's; over IPv4 nothing is before it"),
+    (&[53], &[53], "Bogus IPv6 version", "tshark reads any swIPe as around IPv6, an IPv4 packet too"),
+    (
+        &[58],
+        &[1, 54, 88],
+        "bad checksum",
+        "what a Linux filter adds up has the pseudo header in the other family only",
+    ),
+    (
+        &[139],
+        &[],
+        "bad checksum",
+        "what a Linux filter adds up over IPv4 has no pseudo header, HIP's sum has",
+    ),
+    (
+        &[],
+        &[0, 43, 44, 50, 51, 60, 135, 139, 140],
+        "Malformed",
+        "extension headers get nothing, as nmap's do",
+    ),
+];
+
+/// All 256, to forty hosts of each family.
+#[test]
+fn netns_tshark_reads_every_ip_protocol() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let targets = "198.18.0.0-198.18.0.39,2001:db8:1::-2001:db8:1::27";
+    let fixed = ["--rate", "max", "--wait", "0", "--quiet", "--seed", "7", "--control-share", "0"];
+    let words = [&[targets, "-sO", "-p", "0-255", "--link", "pcap:all.pcap"], &fixed[..]].concat();
+    swath(directory.path(), &words).exits(0);
+    let file = std::fs::read(directory.path().join("all.pcap")).expect("a capture");
+    // Protocols that tshark knows are read as these.
+    let layers = [(4, "ip:data"), (33, "dccp"), (88, "eigrp"), (89, "ospf"), (112, "vrrp"), (136, "udplite")];
+    let readings = tshark::readings(&file, &[]);
+    assert_eq!(readings.len(), 2 * 40 * 256);
+    for (frame, said) in records(&file).zip(readings) {
+        let (is_v4, number) = if frame[12] == 8 { (true, frame[23]) } else { (false, frame[20]) };
+        let has = |(v4, v6, ..): &&(&[u8], &[u8], &str, &str)| if is_v4 { v4 } else { v6 }.contains(&number);
+        let remark = REMARKS.iter().find(has).map_or("", |remark| remark.2);
+        let right = if remark.is_empty() { said.fault.is_empty() } else { said.fault.contains(remark) };
+        assert!(right, "{number}, IPv4: {is_v4}: '{}', not '{remark}': {frame:02x?}", said.fault);
+        if let Some((_, end)) = layers.iter().find(|(known, _)| *known == number) {
+            assert!(said.layers.ends_with(&format!(":{end}")), "{number}: {}", said.layers);
+        }
+    }
+    for (v4, v6, said, why) in REMARKS {
+        println!("IPv4 {v4:?}, IPv6 {v6:?}: '{said}', because {why}");
+    }
+}
+
 /// Sweeps of a link, as the far side of it hears them.
 #[test]
 fn netns_tshark_finds_nothing_wrong_in_ten_thousand_questions_to_the_link() {
@@ -280,59 +333,6 @@ fn netns_tshark_finds_nothing_wrong_in_ten_thousand_questions_to_the_link() {
     assert!(10_000 <= asks(&[8, 6, 0, 1, 8, 0, 6, 4, 0, 1]), "{} frames", frames(&file));
     assert!(10_000 <= records(&file).filter(solicitation).count(), "{} frames", frames(&file));
     assert_eq!(faults(&file), "");
-}
-
-/// The frames of a capture file in the byte order of this machine.
-fn records(file: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = &file[24..];
-    std::iter::from_fn(move || {
-        let (head, behind) = rest.split_at_checked(16)?;
-        let length = u32::from_ne_bytes(head[8..12].try_into().expect("four bytes")) as usize;
-        let (frame, next) = behind.split_at_checked(length)?;
-        rest = next;
-        Some(frame)
-    })
-}
-
-fn frames(file: &[u8]) -> u64 {
-    records(file).count() as u64
-}
-
-/// Capture files as one: the first whole, the others behind their header.
-fn joined(files: Vec<Vec<u8>>) -> Vec<u8> {
-    let bodies = files.iter().skip(1).flat_map(|file| &file[24..]);
-    files[0].iter().chain(bodies).copied().collect()
-}
-
-/// The first frames that tshark finds fault with.
-fn faults(capture: &[u8]) -> String {
-    all_faults(capture).lines().take(3).map(|line| format!("{line}\n")).collect()
-}
-
-/// What tshark finds fault with: malformed, a bad checksum, an expert's error.
-fn all_faults(capture: &[u8]) -> String {
-    let directory = tempfile::tempdir().expect("a directory");
-    let file = directory.path().join("frames.pcap");
-    std::fs::write(&file, capture).expect("written");
-    let protocols = ["ip", "tcp", "udp", "icmp", "icmpv6", "sctp"];
-    let bad = protocols.map(|name| format!("{name}.checksum.status == 0")).join(" || ");
-    let mut command = Command::new("tshark");
-    command.args(["-n", "-r"]).arg(&file);
-    // Thousands of probes look like the retransmissions of one conversation; that is no fault of a frame.
-    for option in [
-        "ip.check_checksum:TRUE",
-        "tcp.check_checksum:TRUE",
-        "udp.check_checksum:TRUE",
-        // With "TRUE" it checks none.
-        "sctp.checksum:CRC 32c",
-        "tcp.analyze_sequence_numbers:FALSE",
-    ] {
-        command.args(["-o", option]);
-    }
-    command.args(["-Y", &format!("_ws.malformed || {bad} || _ws.expert.severity == 8388608")]);
-    let output = command.output().expect("tshark runs (Debian: tshark)");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// The judge itself: one flipped bit in any frame is told.

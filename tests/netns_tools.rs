@@ -5,7 +5,8 @@
 #[allow(unreachable_pub, dead_code, reason = "a module that other tests and a bench use as well")]
 mod link_lab;
 
-use std::process::{Command, Output};
+use std::io::Read;
+use std::process::{Child, Command, Output, Stdio};
 
 use link_lab::{Lab, Sink, run};
 
@@ -87,7 +88,69 @@ fn netns_the_fastest_link_is_the_one_that_opens_and_says_why() {
     lab.receive_in_batches();
     let said = lab.swath(scan);
     assert!(said.contains("xdp_live on v0") && said.contains("xdp_live is the fastest there is"), "{said}");
-    assert!(said.contains("+ 256 accepted"), "{said}");
+    assert!(said.contains("+ 256 accepted") && !said.contains("counted nothing"), "{said}");
+}
+
+/// A tap device, held by a process that reads it when its standard input ends: the lab's interface on which frames go nowhere.
+struct Tap(Child);
+
+impl Tap {
+    fn new(lab: &Lab) -> Tap {
+        let program = r#"
+import fcntl, os, struct, sys
+tap = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
+fcntl.ioctl(tap, 0x400454ca, struct.pack("16sH22x", b"t0", 0x1002))  # TUNSETIFF, IFF_TAP | IFF_NO_PI
+print("ready", flush=True)
+sys.stdin.read()
+frames = []
+try:
+    while len(frames) < 100000:
+        frames.append(os.read(tap, 2048))
+except BlockingIOError:
+    pass
+probes = [frame[30:34] for frame in frames if frame[12:14] == b"\x08\x00" and frame[30:32] == bytes([198, 18])]
+print(len(probes), len(set(probes)), flush=True)
+"#;
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &lab.near, "python3", "-c", program]);
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("python3 in the namespace");
+        let mut line = [0; 6];
+        child.stdout.as_mut().expect("piped").read_exact(&mut line).expect("the tap device");
+        lab.ip(&lab.near, "link set t0 up");
+        lab.ip(&lab.near, "address add 203.0.113.1/24 dev t0");
+        lab.ip(&lab.near, "route add 198.18.0.0/15 via 203.0.113.2");
+        Tap(child)
+    }
+
+    /// Probes and distinct addresses among what waited in the device.
+    fn read(mut self) -> (usize, usize) {
+        drop(self.0.stdin.take());
+        let mut text = String::new();
+        self.0.stdout.as_mut().expect("piped").read_to_string(&mut text).expect("text");
+        self.0.wait().expect("ended");
+        let (probes, addresses) = text.trim().split_once(' ').expect("two numbers");
+        (probes.parse().expect("a number"), addresses.parse().expect("a number"))
+    }
+}
+
+#[test]
+fn netns_the_fastest_link_goes_to_the_next_when_nothing_is_counted() {
+    let Some(lab) = Lab::new() else { return };
+    let tap = Tap::new(&lab);
+    let scan = "198.18.0.0/24 -p 9 --rate 5k --wait 1 -e t0 --router-mac 02:00:00:00:00:09 --link fastest --show all";
+    let said = lab.swath(scan);
+    assert!(
+        said.contains("xdp_live on t0") && said.contains("so af_packet sent these probes again"),
+        "{said}"
+    );
+    let (_, tried) = said.split_once("link xdp_live: t0 counted nothing of its first ").expect("the remark");
+    let tried: usize =
+        tried.split(' ').next().and_then(|word| word.parse().ok()).expect("a number of frames");
+    assert!((1..=64).contains(&tried), "{said}");
+    assert!(said.contains("256 planned = 256 sent"), "the trial is part of the scan: {said}");
+    // A tap counts frames when they are read: xdp_live had sent the first ones, and nobody could have known.
+    assert_eq!(tap.read(), (256 + tried, 256));
 }
 
 #[test]

@@ -52,6 +52,7 @@ TREATMENTS = {
 }
 OPEN_PORTS = [7, 22, 80, 443]
 CLOSED_PORTS = [9, 53, 123, 1001, 1002, 1003, 2222, 5060, 8080, 36412]
+UDP_LITE = 136
 PROTOCOLS = [1, 2, 4, 6, 17, 33, 47, 50, 58, 89, 99, 103, 132, 136, 200, 253]
 # A host as a whole, for host discovery.
 HOST_TREATMENTS = [None, "drop", "meta l4proto {icmp, icmpv6} drop", "meta l4proto tcp drop", "tcp dport 443 drop"]
@@ -134,21 +135,28 @@ def nmap(kind, family):
     # comes before or after ICMP's own answer.
     cells = {}
     for protocol in ports_of(transport):
-        run = lab(*words, str(protocol), *fitting(protocol, family), *addresses(family))
-        cells.update(cells_of(run, family, [protocol]))
+        # The checksum of UDP-Lite is of the address, and there is no datagram without.
+        for hosts in [[host] for host in addresses(family)] if protocol == UDP_LITE else [addresses(family)]:
+            run = lab(*words, str(protocol), *fitting(protocol, family, hosts[0]), *hosts)
+            cells.update(cells_of(run, family, [protocol]))
     return cells
 
 
-def fitting(protocol, family):
-    """nmap's options for a packet that a Linux filter may reject. For a protocol whose header it does not know, nmap sends
-    nothing behind the IP header. Over IPv6 the kernel rejects no such packet, nor one whose last 16 bits, where a checksum may
-    stand, do not make the sum of pseudo header and payload 0xffff (net/ipv6/netfilter/nf_reject_ipv6.c, reject6_csum_ok)."""
+def fitting(protocol, family, address):
+    """nmap's options for a packet that a Linux filter may reject, or a kernel answer. For a protocol whose header it does not know,
+    nmap sends nothing behind the IP header. Over IPv6 the kernel rejects no such packet, nor one whose last 16 bits, where a
+    checksum may stand, do not make the sum of pseudo header and payload 0xffff (net/ipv6/netfilter/nf_reject_ipv6.c,
+    reject6_csum_ok). UDP-Lite answers a datagram that is one (RFC 3828): two ports, what the checksum covers, checksum. The
+    addresses of IPv6 that are asked have one sum."""
+    if protocol == UDP_LITE:
+        payload = b"".join(number.to_bytes(2, "big") for number in (40000, 40125, 8))
     # 50 is an extension header, which swath leaves empty as well.
-    if family == 4 or protocol in (6, 17, 50, 58, 132):
+    elif family == 4 or protocol in (6, 17, 50, 58, 132):
         return []
-    packed = b"".join(ipaddress.ip_address(end).packed for end in ("2001:db8::1", "2001:db8::2")) + bytes(7) + bytes([8, 0, 0, 0, protocol])
-    payload = b"swath!"
-    packed += payload
+    else:
+        payload = b"swath!"
+    source = {4: "192.0.2.1", 6: "2001:db8::1"}[family]
+    packed = b"".join(ipaddress.ip_address(end).packed for end in (source, address)) + bytes([0, 8, 0, protocol]) + payload
     total = sum(int.from_bytes(packed[at:at + 2], "big") for at in range(0, len(packed), 2))
     while total >> 16:
         total = (total & 0xffff) + (total >> 16)

@@ -176,9 +176,10 @@ pub fn setup(
 /// What can be said about the set-up without asking this host.
 ///
 /// # Errors
-/// [`BuildError::Usage`] for a link that does not exist and for source ports that cannot be used.
+/// [`BuildError::Usage`] for a link that does not exist, and for threads and source ports that cannot be used.
 pub fn check(args: &Args) -> Result<(), BuildError> {
-    backend(&args.link)?;
+    let (backend, ..) = backend(&args.link)?;
+    args.links.receive(backend.name).map_err(BuildError::Usage)?;
     source_ports(args, DEFAULT_PORTS)?;
     Ok(())
 }
@@ -348,7 +349,7 @@ fn off_wire(
         gateways: Vec::new(),
         neighbours: Vec::new(),
         queues: args.links.queues(),
-        receive: args.links.receive(backend.name),
+        receive: args.links.receive(backend.name).map_err(BuildError::Usage)?,
         closes: args.links.resets,
         pin: args.links.pin,
         rate: args.rate,
@@ -450,7 +451,7 @@ fn on_wire(
         gateways: routes.gateways,
         neighbours: neighbours.collect(),
         queues: args.links.queues(),
-        receive: args.links.receive(backend.name),
+        receive: args.links.receive(backend.name).map_err(BuildError::Usage)?,
         closes: args.links.resets,
         pin: args.links.pin,
         rate: args.rate,

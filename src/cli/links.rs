@@ -37,10 +37,20 @@ impl LinkArgs {
     }
 
     /// How a link of that name receives.
-    pub fn receive(&self, link: &str) -> Receive {
+    ///
+    /// # Errors
+    /// When several threads are to receive what one does.
+    pub fn receive(&self, link: &str) -> Result<Receive, String> {
         // Several receive threads are a thing of packet sockets.
         let usual = if link == "af_xdp" && self.rx_threads == 1 { Receive::Xdp } else { Receive::Packet };
-        self.receive.unwrap_or(usual)
+        let receive = self.receive.unwrap_or(usual);
+        if receive == Receive::Xdp && self.rx_threads != 1 {
+            return Err(
+                "--receive xdp hears all queues in one thread: leave --rx-threads out, or --receive xdp"
+                    .into(),
+            );
+        }
+        Ok(receive)
     }
 }
 

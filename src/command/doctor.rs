@@ -264,7 +264,8 @@ fn shown(report: &Report) -> String {
     }
     text.push_str(
         "\n--link auto is af_packet: the best that changes nothing on the interface. --link fastest takes the first of\n\
-         xdp_live, af_xdp, af_packet that opens, and receives past the kernel where it can.\n",
+         xdp_live, af_xdp, af_packet that opens and whose first frames the interface counts, and receives past the kernel\n\
+         where it can.\n",
     );
     text
 }

@@ -23,6 +23,7 @@ mod pnet;
 mod sample;
 mod stamper;
 mod steer;
+mod trial;
 pub mod world;
 mod xdp_live;
 mod xdp_program;

@@ -53,8 +53,9 @@ pub(super) fn open(
     if (queues as usize) < sending.queues {
         let name = &interface.name;
         return Err(unusable(format!(
-            "{name} has {queues} queues; take fewer threads (--tx-threads), or give it more queues (ethtool -L {name} \
-             combined N)"
+            "{name} has {queues} queue{}; take fewer threads (--tx-threads), or give it more queues (ethtool -L {name} \
+             combined N)",
+            if queues == 1 { "" } else { "s" }
         )));
     }
     let share = FRAMES >> (u32::BITS - (queues - 1).leading_zeros());

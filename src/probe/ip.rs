@@ -1,17 +1,17 @@
 //! The IP protocol probe: which protocols a host speaks. The target's port number is the protocol.
 //!
-//! A protocol whose header is known here gets a packet that its stack answers: an echo request, an IGMP query, a TCP ACK,
-//! an empty UDP datagram, an SCTP INIT, a GRE header with a key. The others get eight bytes: six of cookie, which an ICMP error quotes, and an
-//! Internet checksum over all, because a Linux filter rejects nothing whose checksum looks wrong
-//! (`nf_reject_verify_csum`, `include/net/netfilter/nf_reject.h`). An answer in such a protocol brings nothing back: its
-//! grade is weak.
+//! A protocol that answers gets a packet that its stack answers: an echo request, an IGMP query, a TCP ACK, an empty UDP
+//! datagram, an SCTP INIT. The others get what is whole and harmless ([`ip_body`]). An answer in such a protocol brings
+//! nothing back: its grade is weak.
 //!
-//! IPv6 numbers that are extension headers get nothing: eight bytes would be read as such a header.
+//! IPv6 numbers that are extension headers get nothing: who reads a header follows it to the next, and answers about that.
 
 use std::net::IpAddr;
 
 use super::fault::{self, Question, Verified};
-use super::{Dress, Expected, Judge, Judgement, Probe, Sample, frame, icmp, sample, sctp, tcp, verdict};
+use super::{
+    Dress, Expected, Judge, Judgement, Probe, Sample, frame, icmp, ip_body, sample, sctp, tcp, verdict,
+};
 use crate::batch::{Assigned, Carry, Field, Secrets, Source, Sum, Template};
 use crate::event::{Proof, Reason, State};
 use crate::target::{Port, Protocol, Target};
@@ -84,20 +84,6 @@ impl Probe for Ip {
     }
 }
 
-/// Whether the number of a next header announces an extension header (RFC 8200, IANA registry), or none.
-const fn is_extension(number: u8) -> bool {
-    matches!(number, 0 | 43 | 44 | 50 | 51 | 59 | 60 | 135 | 139 | 140)
-}
-
-/// What the eight bytes carry; their checksum stands behind it.
-const COOKIE: [Field; 2] =
-    [Field { at: 0, carry: Carry::Sequence }, Field { at: 4, carry: Carry::SourcePort }];
-
-/// What the key of a GRE header carries (RFC 2890 section 2): errors quote it, and a header without it would carry nothing.
-const GRE_KEY: [Field; 2] = [Field { at: 4, carry: Carry::SourcePort }, Field { at: 6, carry: Carry::Low }];
-/// A GRE header that says that it has a key, around nothing (protocol type 0).
-const GRE: [u8; 8] = [0x20, 0, 0, 0, 0, 0, 0, 0];
-
 fn template(source: &Source, dress: &Dress, number: u8) -> Template {
     let v6 = source.address.is_ipv6();
     let bare = |payload: &[u8], fields: &[Field], sum| {
@@ -106,41 +92,42 @@ fn template(source: &Source, dress: &Dress, number: u8) -> Template {
     match number {
         1 if !v6 => icmp::echo(source, dress).expect("an echo exists in both families"),
         58 if v6 => icmp::echo(source, dress).expect("an echo exists in both families"),
-        // A query for all groups (RFC 2236 section 2).
-        2 if !v6 => bare(&[0x11, 0, 0, 0, 0, 0, 0, 0], &[], Sum::Plain { at: 2 }),
         6 => tcp::template(source, dress, flag::ACK, Some(WEB)),
         17 => {
             let mut datagram = udp::header(0);
             datagram[2..4].copy_from_slice(&UNUSED.to_be_bytes());
             bare(&datagram, &[Field { at: 0, carry: Carry::SourcePort }], Sum::Datagram)
         }
-        47 => bare(&GRE, &GRE_KEY, Sum::None),
         132 => sctp::init(source, dress, Some(WEB)),
-        _ if v6 && is_extension(number) => bare(&[], &[], Sum::None),
-        _ if v6 => bare(&[0; 8], &COOKIE, Sum::Pseudo { at: 6 }),
-        _ => bare(&[0; 8], &COOKIE, Sum::Plain { at: 6 }),
+        _ => {
+            let ip_body::Body { bytes, fields, sum } = ip_body::body(number, v6);
+            bare(bytes, fields, sum)
+        }
     }
 }
 
-/// What a probe of a protocol carries, as far as it came back: the secret bits that are right; `None` when one is wrong.
-/// Those of the identification are not counted.
-fn quoted_bits(number: u8, v6: bool, transport: &[u8], secrets: &Secrets) -> Option<u32> {
-    let is = |carry: Carry, at: usize| transport.get(at..).is_some_and(|bytes| carry.is_in(bytes, secrets));
+/// What a probe of a protocol carries, as far as it came back: the secret bits that are right, and whether the source port is
+/// among what is right; `None` when something is wrong. The bits of source port and identification are not counted.
+fn quoted_bits(number: u8, v6: bool, transport: &[u8], secrets: &Secrets) -> Option<(u32, bool)> {
+    let quoted = |carry: Carry, at: usize| {
+        let field = transport.get(at..at + carry.length())?;
+        Some(carry.is_in(field, secrets))
+    };
+    let is = |carry: Carry, at: usize| quoted(carry, at) == Some(true);
     match number {
         1 | 58 if (number == 58) == v6 => {
             let message = Message::new(transport).ok()?;
             let body = if message.body.len() < 4 { &[] } else { message.body };
             let echo = message.kind == if v6 { V6_ECHO[0] } else { ECHO[0] };
-            icmp::verify_echo(message.rest, body, secrets).filter(|_| echo)
+            icmp::verify_echo(message.rest, body, secrets).filter(|_| echo).map(|bits| (bits, true))
         }
-        6 => (is(Carry::SourcePort, 0) && is(Carry::Sequence, 4)).then_some(32),
-        17 => is(Carry::SourcePort, 0).then_some(0),
-        132 if is(Carry::SourcePort, 0) => sctp::verify_quote(transport, sctp::IN_INIT, secrets.sequence),
+        6 => (is(Carry::SourcePort, 0) && is(Carry::Sequence, 4)).then_some((32, true)),
+        17 => is(Carry::SourcePort, 0).then_some((0, true)),
+        132 if is(Carry::SourcePort, 0) => {
+            sctp::verify_quote(transport, sctp::IN_INIT, secrets.sequence).map(|bits| (bits, true))
+        }
         132 => None,
-        2 if !v6 => Some(0),
-        47 => GRE_KEY.iter().all(|field| is(field.carry, field.at)).then_some(Carry::Low.bits()),
-        _ if v6 && is_extension(number) => Some(0),
-        _ => COOKIE.iter().all(|field| is(field.carry, field.at)).then_some(Carry::Sequence.bits()),
+        _ => ip_body::body(number, v6).quoted(quoted),
     }
 }
 
@@ -157,9 +144,10 @@ impl Ip {
         // Every pass has another source port; what carries none tells no pass.
         for pass in 0..judge.passes() {
             let secrets = judge.secrets(&target, pass);
-            let Some(bits) = quoted_bits(quoted.protocol, v6, quoted.transport, &secrets) else { continue };
+            let Some((bits, by_port)) = quoted_bits(quoted.protocol, v6, quoted.transport, &secrets) else {
+                continue;
+            };
             let known = quoted.identification == secrets.identification;
-            let by_port = matches!(quoted.protocol, 6 | 17 | 132);
             if known || 0 < bits || by_port {
                 return Verified::Right { target, cookie: judge.cookie(&target), pass, bits };
             }
@@ -209,7 +197,7 @@ impl Ip {
 /// The port that TCP and SCTP probes go to.
 const WEB: u16 = 80;
 /// The port that UDP probes go to: one where hardly anything listens.
-const UNUSED: u16 = 40_125;
+const UNUSED: u16 = u16::from_be_bytes(ip_body::UNUSED);
 
 fn samples(probe: &Ip, target: &Target, judge: &Judge) -> Vec<Sample> {
     let us = judge.source(target.address).expect("a source of the family");
@@ -250,9 +238,9 @@ fn samples(probe: &Ip, target: &Target, judge: &Judge) -> Vec<Sample> {
         ("quote that is too short", *target, error(router, prohibited, 4), Expected::NotOurs),
     ];
     // Each protocol with a header of its own, quoted in eight bytes.
-    for (number, proof) in
-        [(6, Proof::Strong), (17, Proof::Medium), (47, Proof::Strong), (132, Proof::Medium)]
-    {
+    let strong = [6, 47, 88, 89].map(|number| (number, Proof::Strong));
+    let medium = [4, 17, 33, 41, 132, 136, 137].map(|number| (number, Proof::Medium));
+    for (number, proof) in strong.into_iter().chain(medium) {
         let target = probe.target(target.address, number);
         let frame = sample::probe_frame(probe, &target, judge, 0).expect("a template");
         let error = sample::error(router, us, prohibited, &frame, 8);

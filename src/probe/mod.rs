@@ -16,6 +16,7 @@ pub mod fault;
 pub mod frame;
 mod icmp;
 mod ip;
+mod ip_body;
 mod nd;
 pub mod payload;
 pub mod sample;
@@ -573,8 +574,12 @@ mod tests {
                 let transport = ethernet::HEADER + if us.is_ipv4() { ipv4::HEADER } else { ipv6::HEADER };
                 let source = Source { address: us, mac: Mac::default(), vlan: None };
                 let all = probe.templates(&source, &Dress::default());
-                let blank =
-                    &all.iter().find(|one| one.template.frame_length() == frame.len()).expect("it").template;
+                let is_it = |one: &&Assigned| {
+                    let ports = one.ports.as_deref();
+                    ports.is_none_or(|ports| ports.contains(&target.port.number))
+                        && one.template.frame_length() == frame.len()
+                };
+                let blank = &all.iter().find(is_it).expect("it").template;
                 for at in transport..frame.len().min(transport + 20) {
                     // Only what the stamper wrote there is secret.
                     if blank.bytes()[at] == frame[at] || blank.is_unproved(at) {

@@ -91,8 +91,18 @@ pub fn links(netlink: &mut Netlink) -> io::Result<Vec<LinkEntry>> {
 /// As [`links`].
 pub fn receive_losses(netlink: &mut Netlink, index: u32) -> io::Result<Option<u64>> {
     let mut losses = None;
-    netlink.link(index, |body| losses = parse_losses(body))?;
+    netlink.link(index, |body| losses = parse_counters(body, &RECEIVE_LOSSES))?;
     Ok(losses)
+}
+
+/// The frames an interface has sent (`tx_packets`); `None` when it does not tell.
+///
+/// # Errors
+/// As [`links`].
+pub fn sent_frames(netlink: &mut Netlink, index: u32) -> io::Result<Option<u64>> {
+    let mut frames = None;
+    netlink.link(index, |body| frames = parse_counters(body, &[TX_PACKETS]))?;
+    Ok(frames)
 }
 
 /// All addresses.
@@ -207,13 +217,12 @@ fn parse_link(body: &[u8]) -> Option<LinkEntry> {
     Some(link)
 }
 
-/// `struct ifinfomsg` and, among its attributes, `struct rtnl_link_stats64`.
-fn parse_losses(body: &[u8]) -> Option<u64> {
+/// `struct ifinfomsg` and, among its attributes, `struct rtnl_link_stats64`: the sum of some of its counters.
+fn parse_counters(body: &[u8], wanted: &[usize]) -> Option<u64> {
     let (_, statistics) = attributes(body.get(16..)?).find(|(kind, _)| *kind == libc::IFLA_STATS64)?;
     let counters = statistics.as_chunks::<8>().0;
     let counter = |index: usize| counters.get(index).map_or(0, |bytes| u64::from_ne_bytes(*bytes));
-    let losses = [RX_OVER_ERRORS, RX_FIFO_ERRORS, RX_MISSED_ERRORS].map(counter);
-    Some(losses.into_iter().fold(0, u64::saturating_add))
+    Some(wanted.iter().map(|&index| counter(index)).fold(0, u64::saturating_add))
 }
 
 /// `struct ifaddrmsg` and its attributes.
@@ -345,9 +354,9 @@ const RTA_VIA: u16 = 18;
 const NDA_DST: u16 = 1;
 const NDA_LLADDR: u16 = 2;
 /// Places in `struct rtnl_link_stats64`.
-const RX_OVER_ERRORS: usize = 11;
-const RX_FIFO_ERRORS: usize = 14;
-const RX_MISSED_ERRORS: usize = 15;
+const TX_PACKETS: usize = 1;
+/// `rx_over_errors`, `rx_fifo_errors`, `rx_missed_errors`.
+const RECEIVE_LOSSES: [usize; 3] = [11, 14, 15];
 
 #[cfg(test)]
 mod tests {
@@ -388,14 +397,15 @@ mod tests {
     }
 
     #[test]
-    fn what_a_card_had_no_room_for_is_the_sum_of_three_counters() {
+    fn counters_of_an_interface_are_told_apart_and_summed() {
         let statistics: Vec<u8> = (0..25).flat_map(|index| (1u64 << index).to_ne_bytes()).collect();
         let mut body = vec![0; 16];
         body[4..8].copy_from_slice(&7u32.to_ne_bytes());
         body.extend(attribute(libc::IFLA_MTU, &1500u32.to_ne_bytes()));
         body.extend(attribute(libc::IFLA_STATS64, &statistics));
-        assert_eq!(parse_losses(&body), Some(1 << 11 | 1 << 14 | 1 << 15));
-        assert_eq!(parse_losses(&body[..20]), None);
+        assert_eq!(parse_counters(&body, &RECEIVE_LOSSES), Some(1 << 11 | 1 << 14 | 1 << 15));
+        assert_eq!(parse_counters(&body, &[TX_PACKETS]), Some(1 << 1));
+        assert_eq!(parse_counters(&body[..20], &RECEIVE_LOSSES), None);
     }
 
     #[test]
@@ -430,7 +440,7 @@ mod tests {
 
     fn parse_everything(body: &[u8]) {
         parse_link(body);
-        parse_losses(body);
+        parse_counters(body, &RECEIVE_LOSSES);
         parse_neighbour(body);
         if let Some(entry) = parse_address(body) {
             assert!(entry.prefix <= bits(entry.address));

@@ -144,8 +144,8 @@ pub enum Reason {
     /// A port above 65535.
     #[error("port {0} is above 65535")]
     PortAbove(Quoted),
-    /// An ICMP type above 255.
-    #[error("ICMP type {0} is above 255")]
+    /// An ICMP type or an IP protocol above 255.
+    #[error("{0} is above 255, the highest IP protocol and the highest ICMP type")]
     TypeAbove(Quoted),
     /// A service name.
     #[error("service names are not read ('{0}'): write port numbers, or --top-ports N")]

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of this")]
 
 pub(crate) mod lab;
+pub(crate) mod tshark;
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

@@ -25,12 +25,16 @@ use crate::writer::BATCH;
 
 /// Runs the command.
 pub(super) fn run(args: &WriteArgs) -> Exit {
+    if let Err(text) = args.sinks.iter().try_for_each(|name| check(name)) {
+        complain(&format!("swath: {text}\n"));
+        return Exit::Usage;
+    }
     let records = sample(args.records as usize);
     let names: Vec<String> = match args.sinks.is_empty() {
         true => SINKS
             .iter()
             .map(|kind| kind.name.to_owned())
-            .filter(|name| !NO_FILES.contains(&name.as_str()))
+            .filter(|name| name != "none" && !SERVERS.contains(&name.as_str()))
             .collect(),
         false => args.sinks.clone(),
     };
@@ -61,11 +65,24 @@ pub(super) fn run(args: &WriteArgs) -> Exit {
     }
 }
 
+/// Refuses what cannot be measured.
+fn check(name: &str) -> Result<(), String> {
+    let kinds = || SINKS.iter().map(|kind| kind.name).filter(|kind| !SERVERS.contains(kind));
+    if name.contains("://") || kinds().any(|kind| kind == name) {
+        return Ok(());
+    }
+    let what = match SERVERS.contains(&name) {
+        true => format!("{name} is measured at an address: postgresql://... or clickhouse://..."),
+        false => format!("there is no kind of output '{name}'"),
+    };
+    Err(format!("{what}; without one there are {}", kinds().collect::<Vec<_>>().join(", ")))
+}
+
 /// Kinds that make parts.
 const COLUMNS: [&str; 2] = ["parquet", "arrow"];
 
-/// Kinds that need an address, and the one that writes nothing.
-const NO_FILES: [&str; 3] = ["postgres", "clickhouse", "none"];
+/// Kinds that need an address.
+const SERVERS: [&str; 2] = ["postgres", "clickhouse"];
 
 /// What others reach in the same format: million results a second of processor time, and how it was found. masscan
 /// 1.3.2 of Debian reads its own binary file of 10^7 results (`masscan --readscan FILE -oX OUT`) and writes it again,
