@@ -62,7 +62,7 @@ fn gate() -> Gate {
 }
 
 /// A batch in the middle of a walk over everything.
-fn batch(generator: &Generator) -> Batch {
+fn batch(generator: &mut Generator) -> Batch {
     let mut batch = Batch::empty();
     let chunk = Chunk { first: Cursor(1 << 20), count: LANES as u64, pass: 0 };
     generator.fill(chunk, &mut batch);
@@ -114,7 +114,7 @@ fn frame_stages(criterion: &mut Criterion) {
     let simd = Simd::best();
     let mut group = criterion.benchmark_group("stage");
     group.throughput(Throughput::Elements(LANES as u64));
-    let batch = batch(&generator(&space("1.0.0.0-9.255.255.255,128.0.0.0-223.255.255.255", "443")));
+    let batch = batch(&mut generator(&space("1.0.0.0-9.255.255.255,128.0.0.0-223.255.255.255", "443")));
     let (key, mut cookies) = (CookieKey::new([7; 16]), CookieLanes::default());
     group.bench_function("cookie", |bencher| {
         bencher.iter(|| {
@@ -169,7 +169,7 @@ fn whole_loop(criterion: &mut Criterion) {
         ("IPv6, 2^56 targets", "2001:db8::/72", "80"),
     ] {
         let space = space(targets, ports);
-        let generator = generator(&space);
+        let mut generator = generator(&space);
         let mut batch = Batch::empty();
         let mut queue = null(Gate::open());
         let mut first = 0;

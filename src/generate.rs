@@ -3,7 +3,9 @@
 //! The order gives target numbers, the space their addresses and ports, the cookie their numbers and source ports.
 //! No stage divides, allocates or locks; the loops are plain array code that the compiler turns into vector code.
 //!
-//! Invariant: pure. The same cursors give the same probes, whichever thread asks.
+//! Invariant: pure. The same cursors give the same probes, whichever thread asks and whatever was asked before. Where the tables
+//! of the space are far from the processor, the numbers of the next batch are worked out one batch early, and the memory they
+//! need is asked for while this one is made ([`Ahead`]).
 
 use std::sync::Arc;
 
@@ -34,6 +36,32 @@ pub struct Generator {
     /// For each template, its family and whether its frames ask the link.
     kinds: Box<[(Family, bool)]>,
     simd: Simd,
+    /// Where the tables of the space are far: the numbers of the chunk that is likely to come next.
+    ahead: Option<Box<Ahead>>,
+}
+
+/// The numbers of the targets of a whole batch that nobody asked for yet, so that the memory they need can be asked for.
+/// What is made never depends on it: when others are asked for, it was in vain.
+#[derive(Clone)]
+struct Ahead {
+    /// Their first cursor; none when there are none.
+    first: Option<Cursor>,
+    numbers: [u64; LANES],
+    /// The first cursor of the batch before: the next one is likely to be as far away, as threads that share an order take
+    /// turns.
+    before: Cursor,
+}
+
+impl Ahead {
+    const NOTHING: Ahead = Ahead { first: None, numbers: [0; LANES], before: Cursor(0) };
+
+    /// Where the batch after this one is likely to begin.
+    fn guess(&mut self, first: Cursor) -> Cursor {
+        let distance = first.0.wrapping_sub(self.before.0);
+        self.before = first;
+        let whole = LANES as u64;
+        Cursor(first.0 + if (whole..=DISTANCE_MAX).contains(&distance) { distance } else { whole })
+    }
 }
 
 /// Templates of which [`Generator::few_templates`] are at most.
@@ -145,6 +173,7 @@ impl Generator {
         });
         let templates = if alike { Box::default() } else { templates.into_boxed_slice() };
         let simd = Simd::best();
+        let ahead = space.is_far().then(|| Box::new(Ahead::NOTHING));
         Generator {
             order,
             space,
@@ -157,6 +186,7 @@ impl Generator {
             resets,
             kinds,
             simd,
+            ahead,
         }
     }
 
@@ -201,25 +231,44 @@ impl Generator {
     ///
     /// # Panics
     /// When the chunk is empty or leaves the order.
-    pub fn fill(&self, chunk: Chunk, batch: &mut Batch) {
+    pub fn fill(&mut self, chunk: Chunk, batch: &mut Batch) {
         let count = usize::try_from(chunk.count).map_or(LANES, |count| count.min(LANES));
         batch.resize(count);
         self.simd.run(
             #[inline(always)]
             || {
                 let mut numbers = [0; LANES];
-                if self.simd == Simd::BASELINE {
-                    self.order.fill_on_baseline(chunk.first, count, &mut numbers);
-                } else {
-                    self.order.fill(chunk.first, count, &mut numbers);
+                let mut ahead = self.ahead.take();
+                match &mut ahead {
+                    Some(ahead) => self.look_ahead((chunk.first, count), &mut numbers, ahead),
+                    None => self.order.fill_on(self.simd, chunk.first, count, &mut numbers),
                 }
                 for (lane, cursor) in batch.cursor.iter_mut().enumerate() {
                     *cursor = Cursor(chunk.first.0 + lane as u64);
                 }
                 batch.pass = [chunk.pass; LANES];
-                self.probes(&numbers, batch);
+                self.probes(&numbers, ahead.as_deref(), batch);
+                self.ahead = ahead;
             },
         );
+    }
+
+    /// The numbers of a batch, and those of the one that is likely to come next. None of them is worked out twice.
+    #[inline(always)]
+    fn look_ahead(&self, (first, count): (Cursor, usize), numbers: &mut [u64; LANES], ahead: &mut Ahead) {
+        if ahead.first == Some(first) {
+            // More of them than are wanted do no harm: every lane holds a target.
+            *numbers = ahead.numbers;
+        } else {
+            self.order.fill_on(self.simd, first, count, numbers);
+        }
+        let next = ahead.guess(first);
+        ahead.first = (count == LANES && next.0 + LANES as u64 <= self.order.len()).then_some(next);
+        if ahead.first.is_some() {
+            self.order.fill_on(self.simd, next, LANES, &mut ahead.numbers);
+        } else {
+            ahead.numbers = *numbers;
+        }
     }
 
     /// Fills a batch with scattered cursors, each with its pass; at most [`LANES`] of them.
@@ -237,7 +286,7 @@ impl Generator {
         batch.resize(count);
         self.simd.run(
             #[inline(always)]
-            || self.probes(&numbers, batch),
+            || self.probes(&numbers, None, batch),
         );
     }
 
@@ -255,7 +304,7 @@ impl Generator {
             batch.pass[lane] = connection.pass;
         }
         batch.resize(count);
-        self.probes(&numbers, batch);
+        self.probes(&numbers, None, batch);
         for lane in 0..count {
             // The SYN took one number; the SYN-ACK acknowledged the next.
             batch.sequence[lane] = batch.sequence[lane].wrapping_add(1);
@@ -267,7 +316,7 @@ impl Generator {
     /// Target numbers to addresses, ports and cookies. Every lane holds a number, whatever the length of the batch:
     /// the loops are then of constant length.
     #[inline(always)]
-    fn probes(&self, numbers: &[u64; LANES], batch: &mut Batch) {
+    fn probes(&self, numbers: &[u64; LANES], ahead: Option<&Ahead>, batch: &mut Batch) {
         let (mut protocol, mut is_v6, mut place) = ([0; LANES], [false; LANES], [0; LANES]);
         let mut lanes = Lanes {
             v4: &mut batch.destination_v4,
@@ -277,7 +326,10 @@ impl Generator {
             is_v6: &mut is_v6,
             place: &mut place,
         };
-        self.space.select_batch(numbers, &mut lanes);
+        match ahead {
+            None => self.space.select_batch(numbers, &mut lanes),
+            Some(ahead) => self.space.select_batch_before(numbers, &ahead.numbers, &mut lanes),
+        }
         let cookies = self.cookies(batch, &protocol, &is_v6);
         if let Some(template) = self.only_template {
             batch.template = [template; LANES];
@@ -322,9 +374,13 @@ impl Generator {
     }
 }
 
+/// Batches that are farther apart, in cursors, belong to different places of the order.
+const DISTANCE_MAX: u64 = 64 * LANES as u64;
+
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::sync::LazyLock;
 
     use proptest::prelude::*;
 
@@ -335,8 +391,12 @@ mod tests {
     fn generators(targets: &str, ports: &str, seed: u64) -> Vec<Generator> {
         let mut list = TargetList::default();
         parse_list(targets, &mut list).expect(targets);
+        of_set(&list.ranges.into_set(), ports, seed)
+    }
+
+    fn of_set(addresses: &AddressSet, ports: &str, seed: u64) -> Vec<Generator> {
         let ports: PortSet = parse_ports(ports).expect(ports);
-        let space = Space::new(&list.ranges.into_set(), &ports, Endpoints::default(), &AddressSet::default());
+        let space = Space::new(addresses, &ports, Endpoints::default(), &AddressSet::default());
         let space = Arc::new(space.expect("a space"));
         let secrets = (CookieKey::new([7; 16]), SourcePorts::new(16384, 16384).expect("ports"));
         let generator = Generator::new(Order::new(space.len(), seed), space, secrets, &[]);
@@ -370,7 +430,7 @@ mod tests {
             ]),
             (seed, place, count, pass) in (any::<u64>(), any::<u64>(), 1..=64u64, 0u8..3),
         ) {
-            for generator in generators(targets, ports, seed) {
+            for mut generator in generators(targets, ports, seed) {
                 let count = count.min(generator.order.len());
                 let first = place % (generator.order.len() - count + 1);
                 let mut batch = Batch::empty();
@@ -389,6 +449,60 @@ mod tests {
                     lane_is_right(&generator, &batch, lane);
                 }
             }
+        }
+    }
+    /// Generators over so many ranges that they look ahead.
+    static FAR: LazyLock<[Vec<Generator>; 2]> = LazyLock::new(|| {
+        let range = |index: u32| {
+            let first = 0x1000_0000 + index * 700 + index % 97;
+            (Ipv4Addr::from(first).into(), Ipv4Addr::from(first + 5 + index % 300).into())
+        };
+        let set = AddressSet::from_ip_ranges((0..70_000).map(range));
+        ["80", "1-9"].map(|ports| of_set(&set, ports, 7))
+    });
+
+    proptest! {
+        #[test]
+        fn batches_in_and_out_of_sequence_are_those_that_nothing_was_asked_before(
+            which in 0..2usize,
+            start in any::<u64>(),
+            // How far the next batch lies behind the end of the one before, in lanes; and how many probes it has.
+            jumps in prop::collection::vec(
+                (prop::sample::select(vec![0, 0, 0, 0, 64, 64, 128, 3, 100_000, -64, -128, -1]), 1..=80u64),
+                1..40,
+            ),
+        ) {
+            for generator in &FAR[which] {
+                let mut generator = generator.clone();
+                let length = generator.order.len();
+                assert!(generator.ahead.is_some(), "not far: {length}");
+                let (mut batch, mut first) = (Batch::empty(), start % length);
+                for &(jump, count) in &jumps {
+                    let count = count.min(LANES as u64).min(length - first);
+                    generator.fill(Chunk { first: Cursor(first), count, pass: 0 }, &mut batch);
+                    prop_assert_eq!(batch.len() as u64, count);
+                    for lane in 0..batch.len() {
+                        prop_assert_eq!(batch.cursor[lane], Cursor(first + lane as u64));
+                        lane_is_right(&generator, &batch, lane);
+                    }
+                    first = (first + count).saturating_add_signed(jump) % length;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_walk_from_end_to_end_is_guessed_right_alone_and_by_two_threads_in_turn() {
+        for (threads, guessed) in [(1u64, 30), (2, 14)] {
+            let mut generator = FAR[1][0].clone();
+            let (mut batch, mut right) = (Batch::empty(), 0);
+            let end = generator.order.len();
+            for step in 0..32 / threads {
+                let first = Cursor(end - (32 - step * threads) * LANES as u64);
+                right += u32::from(generator.ahead.as_ref().expect("far").first == Some(first));
+                generator.fill(Chunk { first, count: LANES as u64, pass: 0 }, &mut batch);
+            }
+            assert!(guessed <= right, "{threads} threads: {right}");
         }
     }
 }

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 const LAW: &[(&str, &[&str])] = &[
     // L0
     ("planted", &[]),
-    ("target", &[]),
-    ("wire", &[]),
     ("sys", &[]),
+    ("target", &["sys"]),
+    ("wire", &[]),
     ("queue", &[]),
     ("store", &[]),
     ("text", &[]),

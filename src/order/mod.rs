@@ -17,6 +17,7 @@ use std::ops::Range;
 use siphasher::sip::SipHasher13;
 
 use crate::batch::LANES;
+use crate::sys::simd::Simd;
 use crate::target::Cursor;
 
 pub use sample::Sample;
@@ -126,12 +127,22 @@ impl Order {
         );
     }
 
-    /// As [`Order::fill`], on processors for which the code of that is not compiled into anything good.
+    /// As [`Order::fill`], in the way that is best on a level of vector instructions, within [`Simd::run`].
     ///
     /// # Panics
     /// As [`Order::fill`].
     #[inline(always)]
-    pub fn fill_on_baseline(&self, first: Cursor, count: usize, targets: &mut [u64; LANES]) {
+    pub fn fill_on(&self, simd: Simd, first: Cursor, count: usize, targets: &mut [u64; LANES]) {
+        if simd == Simd::BASELINE {
+            self.fill_on_baseline(first, count, targets);
+        } else {
+            self.fill(first, count, targets);
+        }
+    }
+
+    /// As [`Order::fill`], on processors for which the code of that is not compiled into anything good.
+    #[inline(always)]
+    fn fill_on_baseline(&self, first: Cursor, count: usize, targets: &mut [u64; LANES]) {
         self.fill_by(
             (first, count),
             targets,

@@ -14,3 +14,17 @@ pub fn prefetch<T>(place: &T) {
     #[cfg(not(target_arch = "x86_64"))]
     let _ = place;
 }
+
+/// As [`prefetch`], for the element of a slice with an index; where there is none, nothing is asked for that matters.
+#[inline(always)]
+pub fn prefetch_at<T>(slice: &[T], index: usize) {
+    let place = slice.as_ptr().wrapping_add(index);
+    // SAFETY: as in `prefetch`: the instruction takes any address. Worth it: no bound to check, two instructions of three.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(place.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = place;
+}

@@ -7,6 +7,7 @@ use super::numbered::Numbered;
 use super::ports::Places;
 use super::ranges::AddressBits;
 use super::space::Lanes;
+use super::table::CHUNK;
 
 /// Addresses that get the same ports.
 #[derive(Debug, Clone)]
@@ -89,20 +90,22 @@ impl Block {
         Some(self.start + port * self.addresses.total() + number)
     }
 
-    /// Writes the targets with the given numbers, all of this block, to the lanes.
+    /// Writes the targets with the given numbers, all of this block, to the lanes, and asks for the memory that as many others,
+    /// or none, need later.
     #[inline(always)]
-    pub(super) fn fill(&self, indexes: &[u64], lanes: &mut Lanes<'_>) {
+    pub(super) fn fill(&self, indexes: &[u64], later: &[u64], lanes: &mut Lanes<'_>) {
         match &self.addresses {
             Family::V4(numbered) => {
                 lanes.is_v6.fill(false);
                 let addresses = indexes.chunks(CHUNK).zip(lanes.v4.chunks_mut(CHUNK));
                 let ports = lanes.port.chunks_mut(CHUNK).zip(lanes.protocol.chunks_mut(CHUNK));
                 let ports = ports.zip(lanes.place.chunks_mut(CHUNK));
+                let mut later = later.chunks(CHUNK);
                 for ((indexes, addresses), ((numbers, protocols), places)) in addresses.zip(ports) {
                     let mut offsets = [0; CHUNK];
-                    let offsets = &mut offsets[..indexes.len()];
-                    self.split_lanes(indexes, offsets, (numbers, protocols, places));
-                    numbered.addresses(offsets, addresses);
+                    self.split_lanes(indexes, &mut offsets[..indexes.len()], (numbers, protocols, places));
+                    let later = later.next().map(|indexes| self.offsets(indexes));
+                    numbered.addresses(&offsets, later.as_ref(), addresses);
                 }
             }
             Family::V6(numbered) => {
@@ -118,6 +121,21 @@ impl Block {
                 }
             }
         }
+    }
+
+    /// The numbers of the addresses of IPv4 targets.
+    #[inline(always)]
+    fn offsets(&self, indexes: &[u64]) -> [u64; CHUNK] {
+        let mut offsets = [0; CHUNK];
+        for (offset, &index) in offsets.iter_mut().zip(indexes) {
+            *offset = index - self.start;
+        }
+        if self.ports.len() != 1 {
+            for offset in &mut offsets {
+                (_, *offset) = self.lane_count.divide(*offset);
+            }
+        }
+        offsets
     }
 
     /// Whether [`LaneDivisor`] divides by the number of addresses.
@@ -262,8 +280,6 @@ impl LaneDivisor {
 
 /// Ports of a block that are looked up in a table of known size, which needs no check of its index.
 const FEW: usize = 32;
-/// Lanes that are worked on together.
-const CHUNK: usize = 64;
 const LOW: u64 = 0xffff_ffff;
 
 #[cfg(test)]

@@ -18,6 +18,8 @@ pub mod list;
 
 pub mod file;
 
+mod table;
+
 mod numbered;
 
 mod block;

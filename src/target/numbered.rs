@@ -4,6 +4,7 @@
 //! Invariant: immutable once built; a look-up allocates nothing and divides nothing.
 
 use super::ranges::{AddressBits, Ranges};
+use super::table::{CHUNK, Table};
 
 /// Finds which of many ascending starts is the last at or below a number.
 ///
@@ -42,12 +43,6 @@ impl Finder {
         Finder { shift, table: table.into_boxed_slice() }
     }
 
-    /// An index at or below that of [`Finder::find`]: what the table says alone.
-    #[inline(always)]
-    fn lowest(&self, number: u64) -> usize {
-        self.table[usize::try_from(number >> self.shift).unwrap_or(usize::MAX)] as usize
-    }
-
     /// The index of the last start at or below `number`, which must be below the total.
     #[inline]
     pub(super) fn find(&self, number: u64, start: impl Fn(usize) -> u64) -> usize {
@@ -76,6 +71,8 @@ const BUCKETS_MAX: usize = 1 << 16;
 const BUCKETS_PER_START_MIN: usize = 2;
 /// Starts that are looked at one after the other rather than by halves.
 const SCAN_MAX: usize = 4;
+/// IPv4 ranges above which a search by halves would miss the caches again and again.
+const MANY: usize = 1 << 12;
 
 /// The addresses of a set, numbered from 0 in ascending order. 8 bytes a range for IPv4, 32 for IPv6.
 #[derive(Debug, Clone)]
@@ -88,12 +85,8 @@ pub(super) struct Numbered<T: AddressBits> {
     /// For IPv4 in many ranges, where a search by halves would miss the caches again and again: finds the range of an
     /// address.
     owners: Finder,
-    /// For IPv4 in few ranges.
-    leaps: Leaps,
-    /// For IPv4 in many ranges.
-    rows: Rows,
-    /// For IPv4 in many tiny ranges, a list of single addresses: the address of every number.
-    listed: Box<[T]>,
+    /// For IPv4.
+    table: Option<Table>,
 }
 
 impl<T: AddressBits> Numbered<T> {
@@ -106,8 +99,7 @@ impl<T: AddressBits> Numbered<T> {
             total += last.since(first) + 1;
         }
         let finder = Finder::new(ranges.len(), total, |index| ranges[index].0.into());
-        let (owners, leaps, rows) = (Finder::default(), Leaps::default(), Rows::default());
-        Numbered { total, ranges: ranges.into(), finder, owners, leaps, rows, listed: Box::default() }
+        Numbered { total, ranges: ranges.into(), finder, owners: Finder::default(), table: None }
     }
 
     /// How many addresses there are.
@@ -155,75 +147,51 @@ impl<T: AddressBits> Numbered<T> {
 }
 
 impl Numbered<u32> {
-    /// The addresses of many numbers below the total: as [`Numbered::address`], in loops without branches.
+    /// The addresses of at most [`CHUNK`] numbers below the total: as [`Numbered::address`], in loops without branches. Asks
+    /// for the memory that `later` numbers need.
     #[inline(always)]
-    pub(super) fn addresses(&self, numbers: &[u64], addresses: &mut [u32]) {
-        if let [(_, first)] = *self.ranges {
-            for (address, &number) in addresses.iter_mut().zip(numbers) {
-                *address = first.plus(number);
-            }
-        } else if !self.leaps.buckets.is_empty() {
-            for (address, &number) in addresses.iter_mut().zip(numbers) {
-                *address = self.leaps.address(number).unwrap_or_else(|| self.searched(number));
-            }
-        } else if !self.listed.is_empty() {
-            for (address, &number) in addresses.iter_mut().zip(numbers) {
-                *address = self.listed[usize::try_from(number).unwrap_or(usize::MAX)];
-            }
-        } else if !self.rows.buckets.is_empty() {
-            let mut left = self.rows.addresses(numbers, addresses);
-            while left != 0 {
-                let lane = left.trailing_zeros() as usize;
-                addresses[lane] = self.searched(numbers[lane]);
-                left &= left - 1;
-            }
-        } else {
-            // In a loop for each, the processor waits for many lanes at once.
-            for (address, &number) in addresses.iter_mut().zip(numbers) {
-                *address = u32::number(self.finder.lowest(number) as u64);
-            }
-            for (address, &number) in addresses.iter_mut().zip(numbers) {
-                *address = self.near(*address as usize, number).unwrap_or_else(|| self.searched(number));
-            }
+    pub(super) fn addresses(
+        &self,
+        numbers: &[u64; CHUNK],
+        later: Option<&[u64; CHUNK]>,
+        addresses: &mut [u32],
+    ) {
+        let mut left = match &self.table {
+            Some(table) => table.addresses(numbers, later, addresses),
+            None => u64::MAX >> (CHUNK - addresses.len()),
+        };
+        while left != 0 {
+            let lane = left.trailing_zeros() as usize;
+            addresses[lane] = self.searched(numbers[lane]);
+            left &= left - 1;
         }
     }
 
-    /// The address with a number that lies in range `lowest` or one of the two behind it, found without a branch; none
-    /// when it lies further on.
-    #[inline(always)]
-    fn near(&self, lowest: usize, number: u64) -> Option<u32> {
-        let rows: &[(u32, u32); 4] = self.ranges.get(lowest..lowest + 4)?.try_into().ok()?;
-        let number = u32::number(number);
-        let passed = rows[1..].iter().map(|&(start, _)| usize::from(start <= number)).sum::<usize>();
-        let (start, first) = rows[passed & 3];
-        (passed < 3).then(|| first.wrapping_add(number.wrapping_sub(start)))
+    /// Whether it is worth asking for memory long before.
+    pub(super) fn is_far(&self) -> bool {
+        self.table.as_ref().is_some_and(Table::is_far)
     }
 
     /// As [`Numbered::address`], out of the way of the loop that rarely needs it.
     #[cold]
     #[inline(never)]
     fn searched(&self, number: u64) -> u32 {
-        self.address(number)
+        let elsewhere = self.table.as_ref().and_then(|table| table.elsewhere(number));
+        elsewhere.unwrap_or_else(|| self.address(number))
     }
 
-    /// With the tables that [`Numbered::addresses`] uses where ranges are few, or many and tiny.
+    /// With the tables that look-ups need.
     pub(super) fn with_tables(mut self) -> Numbered<u32> {
         let ranges = self.ranges.len();
-        if (2..=LEAP_RANGES_MAX).contains(&ranges) {
-            self.leaps = Leaps::new(&self.ranges, self.total);
-        } else if LEAP_RANGES_MAX < ranges && self.total <= (ranges * LISTED_PER_RANGE) as u64 {
-            self.listed = self.ranges().flat_map(|(first, last)| first..=last).collect();
-        } else if (ROW_RANGES_MIN..ROW_RANGES_MAX).contains(&ranges) {
-            self.rows = Rows::new(&self.ranges, self.total);
-            // Only single numbers are looked up in the finder then: a coarse one does.
-            let start = |range: usize| self.ranges[range].0.into();
+        let table = Table::new(&self.ranges, self.total);
+        if MANY < ranges {
+            // Only single numbers are looked up in the finder: a coarse one does.
+            let (start, first) =
+                (|range: usize| self.ranges[range].0.into(), |range: usize| self.ranges[range].1.into());
             self.finder = Finder::with_buckets(ranges, self.total, ranges / 2, start);
+            self.owners = Finder::with_buckets(ranges, 1 << 32, ranges / 2, first);
         }
-        if LEAP_RANGES_MAX < ranges {
-            let wanted = ranges / 2;
-            self.owners = Finder::with_buckets(ranges, 1 << 32, wanted, |range| self.ranges[range].1.into());
-        }
-        self
+        Numbered { table: Some(table), ..self }
     }
 }
 
@@ -242,136 +210,3 @@ impl Numbered<u128> {
         }
     }
 }
-
-/// For a great many ranges, as little memory as a look-up in three steps can have: a million ranges need 7.6 MB, and what
-/// they cost is what their share of a cache does not hold. Numbers are cut into buckets of at most 2^16 in which few ranges
-/// begin; how many of these begin at or below a number is counted without a branch.
-#[derive(Debug, Clone, Default)]
-struct Rows {
-    shift: u32,
-    /// For each bucket the range in force at its beginning, and in the low [`BEGIN_BITS`] how many begin behind that, or
-    /// [`CROWDED`].
-    buckets: Box<[u32]>,
-    /// For each range where it begins, within its bucket; and a row behind the last.
-    starts: Box<[u16]>,
-    /// What to add, modulo 2^32, to the numbers of each range.
-    leaps: Box<[u32]>,
-}
-
-impl Rows {
-    /// The table of ranges, each the number of its first address and that address, with fewer than 2^32 addresses.
-    fn new(ranges: &[(u32, u32)], total: u64) -> Rows {
-        let shift = (total * BEGIN_IN_BUCKET / ranges.len() as u64).max(1).ilog2().min(u16::BITS);
-        let start = |range: usize| ranges.get(range).map_or(u64::MAX, |&(start, _)| start.into());
-        let mut first = 0;
-        let bucket = |bucket: u64| {
-            let (beginning, end) = (bucket << shift, (bucket + 1) << shift);
-            while start(first + 1) <= beginning {
-                first += 1;
-            }
-            let begin = (first + 1..).take(ROW + 1).take_while(|&range| start(range) < end).count();
-            let begin = if begin <= ROW { u32::number(begin as u64) } else { CROWDED };
-            u32::number(first as u64) << BEGIN_BITS | begin
-        };
-        let buckets = (0..=(total - 1) >> shift).map(bucket).collect();
-        let within = |start: u32| u16::try_from(u64::from(start) & ((1 << shift) - 1)).unwrap_or(u16::MAX);
-        let starts = ranges.iter().map(|&(start, _)| within(start)).chain([0; ROW]);
-        let leaps = ranges.iter().map(|&(start, first)| first.wrapping_sub(start));
-        Rows { shift, buckets, starts: starts.collect(), leaps: leaps.collect() }
-    }
-
-    /// The addresses of at most 64 numbers; returns the lanes in crowded buckets, which must be looked up otherwise. A loop
-    /// for each step: the processor then waits for the memory of many lanes at once.
-    #[inline(always)]
-    fn addresses(&self, numbers: &[u64], addresses: &mut [u32]) -> u64 {
-        let mut crowded = 0;
-        for (address, &number) in addresses.iter_mut().zip(numbers) {
-            *address = self.buckets[usize::try_from(number >> self.shift).unwrap_or(usize::MAX)];
-        }
-        let mask = (1u64 << self.shift) - 1;
-        for (lane, (address, &number)) in addresses.iter_mut().zip(numbers).enumerate() {
-            let (range, begin) = (*address >> BEGIN_BITS, (*address & CROWDED & 0xffff) as u16);
-            let offset = (number & mask & 0xffff) as u16;
-            let row = self.starts.get(range as usize + 1..).and_then(|starts| starts.first_chunk::<ROW>());
-            let mut passed = 0;
-            for (place, &start) in (0u16..).zip(row.unwrap_or(&[0; ROW])) {
-                passed += u16::from(start <= offset) & u16::from(place < begin);
-            }
-            *address = range + u32::from(passed);
-            crowded |= u64::from(u32::from(begin) == CROWDED) << (lane & 63);
-        }
-        for (address, &number) in addresses.iter_mut().zip(numbers) {
-            *address = self.leaps[*address as usize].wrapping_add(u32::number(number));
-        }
-        crowded
-    }
-}
-
-/// How far each number is from its address, by bucket of numbers: for few ranges, a look-up without search
-/// and without a branch that depends on the number.
-#[derive(Debug, Clone, Default)]
-struct Leaps {
-    shift: u32,
-    buckets: Box<[Leap]>,
-}
-
-/// The numbers of one bucket.
-#[derive(Debug, Clone, Copy)]
-struct Leap {
-    /// The number at which the next range begins.
-    next: u32,
-    /// What to add, modulo 2^32, to the numbers before that.
-    here: u32,
-    /// What to add to the numbers from there on.
-    there: u32,
-    /// 1 when more than one range begins in the bucket: then the numbers must be looked up otherwise.
-    crowded: u32,
-}
-
-impl Leaps {
-    /// The table of ranges, each the number of its first address and that address, with fewer than 2^32 addresses.
-    fn new(ranges: &[(u32, u32)], total: u64) -> Leaps {
-        let bits = u64::BITS - (total - 1).leading_zeros();
-        let shift =
-            bits.saturating_sub((ranges.len() * LEAPS_PER_RANGE).next_power_of_two().trailing_zeros());
-        let buckets = ((total - 1) >> shift) + 1;
-        let leap = |range: usize| ranges[range].1.wrapping_sub(ranges[range].0);
-        let buckets = (0..buckets).map(|bucket| {
-            let (first, end) = (bucket << shift, (bucket + 1) << shift);
-            let after = ranges.partition_point(|&(start, _)| u64::from(start) <= first);
-            let next = ranges.get(after).map_or(u32::MAX, |&(start, _)| start);
-            let crowded = ranges.get(after + 1).is_some_and(|&(start, _)| u64::from(start) < end);
-            let there = leap(after.min(ranges.len() - 1));
-            Leap { next, here: leap(after - 1), there, crowded: u32::from(crowded) }
-        });
-        Leaps { shift, buckets: buckets.collect() }
-    }
-
-    /// The address with a number; none when its bucket is crowded.
-    #[inline(always)]
-    fn address(&self, number: u64) -> Option<u32> {
-        let leap = &self.buckets[usize::try_from(number >> self.shift).unwrap_or(usize::MAX)];
-        let number = u32::number(number);
-        let address = number.wrapping_add(if number < leap.next { leap.here } else { leap.there });
-        (leap.crowded == 0).then_some(address)
-    }
-}
-
-/// Ranges that may begin in a bucket of [`Rows`]: a vector of 16-bit numbers.
-const ROW: usize = 8;
-const BEGIN_BITS: u32 = 4;
-/// In the place of how many begin in a bucket: more than a row.
-const CROWDED: u32 = (1 << BEGIN_BITS) - 1;
-const _: () = assert!(ROW < CROWDED as usize, "a full row is not crowded");
-/// Ranges from which [`Rows`] is made: fewer lie in a near cache anyhow, and the plain table takes fewer instructions; and
-/// up to which: their numbers stand above [`BEGIN_BITS`].
-const ROW_RANGES_MIN: usize = 1 << 17;
-const ROW_RANGES_MAX: usize = 1 << (u32::BITS - BEGIN_BITS);
-/// Ranges that begin in a bucket, on the average, at most: then one bucket in fifty is crowded where they lie at random.
-const BEGIN_IN_BUCKET: u64 = 4;
-/// Ranges up to which the table of leaps is made: at most 1 MiB of it.
-const LEAP_RANGES_MAX: usize = 1 << 12;
-/// Addresses per range up to which each is listed: at most 16 bytes a range.
-const LISTED_PER_RANGE: usize = 4;
-/// Buckets per range: what share of them is crowded at most.
-const LEAPS_PER_RANGE: usize = 16;

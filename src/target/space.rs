@@ -298,16 +298,31 @@ impl Space {
     /// When a number is not below [`Space::len`], or a slice of `lanes` is shorter than `indexes`.
     #[inline(always)]
     pub fn select_batch(&self, indexes: &[u64], lanes: &mut Lanes<'_>) {
+        self.select_batch_before(indexes, &[], lanes);
+    }
+
+    /// As [`Space::select_batch`], while the memory that as many `later` targets need is asked for. It is not waited for, and
+    /// nothing that can be seen changes.
+    ///
+    /// # Panics
+    /// As [`Space::select_batch`], and when a later number is not below [`Space::len`].
+    #[inline(always)]
+    pub fn select_batch_before(&self, indexes: &[u64], later: &[u64], lanes: &mut Lanes<'_>) {
         let mut lanes = lanes.first(indexes.len());
         // Vector units compare by sign: a number is outside when it, or what is left above it, is negative.
         let last = self.total - 1;
         let signs = indexes.iter().fold(0, |signs, &index| signs | index | last.wrapping_sub(index));
         assert!(signs.cast_signed() >= 0, "a target is outside the space of {}", self.total);
         if let [block] = &*self.blocks {
-            block.fill(indexes, &mut lanes);
+            block.fill(indexes, later, &mut lanes);
         } else {
             self.select_among_blocks(indexes, &mut lanes);
         }
+    }
+
+    /// Whether the tables of this space are so large that [`Space::select_batch_before`] is worth the while.
+    pub fn is_far(&self) -> bool {
+        matches!(&*self.blocks, [Block { addresses: Family::V4(numbered), .. }] if numbered.is_far())
     }
 
     /// As [`Space::select_batch`], for a space of several blocks.
@@ -519,7 +534,13 @@ mod tests {
             is_v6: &mut is_v6,
             place: &mut place,
         };
+        // What is asked for early changes nothing.
+        let later: Vec<u64> = indexes.iter().rev().copied().collect();
+        space.select_batch_before(indexes, &later, &mut lanes);
+        let early = (lanes.v4.to_vec(), lanes.port.to_vec());
+        lanes.v4.fill(0);
         space.select_batch(indexes, &mut lanes);
+        assert_eq!(early, (lanes.v4.to_vec(), lanes.port.to_vec()));
         let places: Vec<(bool, Port)> = space
             .blocks()
             .flat_map(|block| block.ports.iter().map(move |&port| (block.is_v6, port)))
@@ -716,6 +737,9 @@ mod tests {
         for (count, gap, long) in [
             (2, 9, 5),
             (7, 1 << 20, 1 << 22),
+            (31, 1 << 20, 1 << 22),
+            (32, 1 << 20, 1 << 22),
+            (33, 1 << 20, 1 << 22),
             (900, 2, 1),
             (4096, 40, 9),
             (4097, 40, 9),

@@ -245,7 +245,7 @@ fn send(
 ) -> Result<Round, String> {
     let secrets = (CookieKey::new([0; 16]), bench.setup.ports);
     let (order, space) = (bench.plan.order(), Arc::clone(&bench.plan.space));
-    let generator = Generator::new(order, space, secrets, &bench.templates);
+    let mut generator = Generator::new(order, space, secrets, &bench.templates);
     let targets = bench.plan.space.len();
     let (low, high) = (targets * index / threads, (targets * (index + 1) / threads).max(1));
     let mut counter = Instructions::counter();
