@@ -5,7 +5,7 @@
 //!
 //! Invariant: pure. The same cursors give the same probes, whichever thread asks and whatever was asked before. Where the tables
 //! of the space are far from the processor, the numbers of the next batch are worked out one batch early, and the memory they
-//! need is asked for while this one is made ([`Ahead`]).
+//! need is asked for while this one is made (`Ahead`).
 
 use std::sync::Arc;
 
