@@ -9,7 +9,7 @@ use common::lab::Lab;
 #[test]
 fn netns_each_answer_of_the_kernel_is_the_verdict_that_nmap_gives() {
     let Some(lab) = Lab::up() else { return };
-    lab.far("sysctl -q -w net.ipv4.icmp_ratemask=0 net.ipv6.icmp.ratelimit=0");
+    lab.far("sysctl -q -w net.ipv4.icmp_ratemask=0 net.ipv6.icmp.ratelimit=0 net.ipv6.icmp.ratemask=");
     lab.far_rules(
         "table inet test { chain input { type filter hook input priority 0; \
          tcp dport 1001 drop; \

@@ -126,10 +126,11 @@ lab_make_routes() {
 }
 
 # The far kernel must answer every probe, however fast: SYN cookies always, because a queue of half-open connections that
-# overflows drops SYNs; no limit on the rate of ICMP errors or of answers to odd segments.
+# overflows drops SYNs; no limit on the rate of ICMP errors (each type in a mask is under the one of the whole host, too: 50 at once) or
+# of answers to odd segments.
 lab_tune() {
     in_far sysctl -q -w net.ipv4.tcp_syncookies=2 net.ipv4.tcp_max_syn_backlog=65536 net.core.somaxconn=65535 \
-        net.ipv4.icmp_ratemask=0 net.ipv4.tcp_invalid_ratelimit=0 net.ipv6.icmp.ratelimit=0
+        net.ipv4.icmp_ratemask=0 net.ipv4.tcp_invalid_ratelimit=0 net.ipv6.icmp.ratelimit=0 net.ipv6.icmp.ratemask=
 }
 
 lab_wait_link() {
